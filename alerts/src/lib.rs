@@ -1,0 +1,1 @@
+//! Transitions in, pages out: episodes, escalation, channels, the settings relay.

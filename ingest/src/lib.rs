@@ -1,0 +1,1 @@
+//! MQTT in, journal out: the gateway that devices connect to.

@@ -1,0 +1,1 @@
+//! Topic and payload in, inputs or dead letters out. Pure.

@@ -1,0 +1,28 @@
+//! The vocabulary of Vigil: metrics with their codes and units, ids and times as types, what stands in the journal and how it is
+//! written (protobuf), and what stands in the lake (Arrow).
+//!
+//! Every other crate speaks in these words. There is no I/O here and no clock: a time is always an argument.
+
+mod arrow_schemas;
+mod id;
+mod input;
+mod metric;
+mod output;
+mod partition;
+mod private;
+mod time;
+
+pub use arrow_schemas::{alerts_schema, inputs_schema, windows_schema};
+pub use id::{AlertId, DeviceId, IdError, PatientId, ReadingId, RuleId};
+pub use input::{ClockState, DecodeError, Input, Pause, Reading, RuleSet, Settings, Void};
+pub use metric::{Codes, Metric, Unit, UnitError};
+pub use output::{Cause, DeadLetter, Evidence, LatePolicy, Priority, Reason, Transition, TransitionKind, Window};
+pub use partition::{murmur2, partition_of};
+pub use private::Private;
+pub use time::{Arrived, EventTime, Micros, Offset, Partition, TimeError};
+
+/// The protobuf messages as prost wrote them. Use the types of this crate; these are for tests of the wire.
+pub mod pb {
+    #![allow(clippy::all, missing_docs)]
+    include!(concat!(env!("OUT_DIR"), "/vigil.v1.rs"));
+}

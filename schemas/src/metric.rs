@@ -1,0 +1,456 @@
+//! What can be measured: codes, units with their exact conversions, and the range outside of which a value cannot be true of a
+//! living person at home.
+//!
+//! Codes: LOINC 2.8x and FHIR R4 vital signs; MDC are ISO/IEEE 11073-10101 (partition × 65536 + term). Plausible ranges are bounds of
+//! measurement, not of health: they are wide on purpose, because an implausible reading is refused and an abnormal one pages.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A vital sign or what stands beside one. The numbers are on the wire: never change or reuse one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum Metric {
+    HeartRate = 1,
+    Spo2 = 2,
+    RespiratoryRate = 3,
+    Temperature = 4,
+    SystolicPressure = 5,
+    DiastolicPressure = 6,
+    MeanPressure = 7,
+    Weight = 8,
+    Glucose = 9,
+    Steps = 10,
+    OxygenFlow = 11,
+    /// ACVPU: 0 alert, 1 new confusion, 2 voice, 3 pain, 4 unresponsive.
+    Consciousness = 12,
+    Battery = 13,
+}
+
+/// Under which codes others know a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Codes {
+    /// LOINC; the first is the one we write.
+    pub loinc: &'static [&'static str],
+    /// UCUM unit of the values that we keep.
+    pub ucum: &'static str,
+    /// ISO/IEEE 11073-10101 (`urn:iso:std:iso:11073:10101`).
+    pub mdc: &'static [u32],
+}
+
+/// A unit that is accepted for a metric: `value × scale + shift` is in the metric's own unit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Unit {
+    pub name: &'static str,
+    pub scale: f64,
+    pub shift: f64,
+}
+
+const fn unit(name: &'static str) -> Unit {
+    Unit { name, scale: 1.0, shift: 0.0 }
+}
+
+const fn scaled(name: &'static str, scale: f64) -> Unit {
+    Unit { name, scale, shift: 0.0 }
+}
+
+struct Entry {
+    metric: Metric,
+    name: &'static str,
+    label: &'static str,
+    codes: Codes,
+    /// How a person writes the unit.
+    display_unit: &'static str,
+    decimals: u8,
+    plausible: (f64, f64),
+    units: &'static [Unit],
+}
+
+const PER_MINUTE: &[Unit] = &[unit("/min"), unit("bpm"), unit("beats/min"), unit("breaths/min"), unit("1/min"), unit("{beats}/min"), unit("{breaths}/min")];
+const PERCENT: &[Unit] = &[unit("%")];
+// 1 kPa = 7.500 615 758 mmHg (conventional millimetre of mercury, 133.322 387 415 Pa)
+const PRESSURE: &[Unit] = &[unit("mm[Hg]"), unit("mmHg"), scaled("kPa", 1000.0 / 133.322_387_415)];
+
+static ENTRIES: [Entry; 13] = [
+    Entry {
+        metric: Metric::HeartRate,
+        name: "heart_rate",
+        label: "Heart rate",
+        codes: Codes { loinc: &["8867-4"], ucum: "/min", mdc: &[147_842, 149_530, 149_546] },
+        display_unit: "/min",
+        decimals: 0,
+        plausible: (10.0, 350.0),
+        units: PER_MINUTE,
+    },
+    Entry {
+        metric: Metric::Spo2,
+        name: "spo2",
+        label: "SpO₂",
+        codes: Codes { loinc: &["59408-5", "2708-6"], ucum: "%", mdc: &[150_456] },
+        display_unit: "%",
+        decimals: 0,
+        plausible: (0.0, 100.0),
+        units: PERCENT,
+    },
+    Entry {
+        metric: Metric::RespiratoryRate,
+        name: "respiratory_rate",
+        label: "Respiratory rate",
+        codes: Codes { loinc: &["9279-1"], ucum: "/min", mdc: &[151_562, 151_578, 151_658] },
+        display_unit: "/min",
+        decimals: 0,
+        plausible: (1.0, 120.0),
+        units: PER_MINUTE,
+    },
+    Entry {
+        metric: Metric::Temperature,
+        name: "temperature",
+        label: "Temperature",
+        codes: Codes { loinc: &["8310-5"], ucum: "Cel", mdc: &[150_364, 188_424, 188_428, 188_452, 150_388] },
+        display_unit: "°C",
+        decimals: 1,
+        plausible: (20.0, 46.0),
+        units: &[
+            unit("Cel"),
+            unit("°C"),
+            unit("C"),
+            Unit { name: "[degF]", scale: 5.0 / 9.0, shift: -160.0 / 9.0 },
+            Unit { name: "°F", scale: 5.0 / 9.0, shift: -160.0 / 9.0 },
+            Unit { name: "F", scale: 5.0 / 9.0, shift: -160.0 / 9.0 },
+        ],
+    },
+    Entry {
+        metric: Metric::SystolicPressure,
+        name: "systolic_pressure",
+        label: "Systolic pressure",
+        codes: Codes { loinc: &["8480-6"], ucum: "mm[Hg]", mdc: &[150_021] },
+        display_unit: "mmHg",
+        decimals: 0,
+        plausible: (30.0, 320.0),
+        units: PRESSURE,
+    },
+    Entry {
+        metric: Metric::DiastolicPressure,
+        name: "diastolic_pressure",
+        label: "Diastolic pressure",
+        codes: Codes { loinc: &["8462-4"], ucum: "mm[Hg]", mdc: &[150_022] },
+        display_unit: "mmHg",
+        decimals: 0,
+        plausible: (10.0, 250.0),
+        units: PRESSURE,
+    },
+    Entry {
+        metric: Metric::MeanPressure,
+        name: "mean_pressure",
+        label: "Mean pressure",
+        codes: Codes { loinc: &["8478-0"], ucum: "mm[Hg]", mdc: &[150_023] },
+        display_unit: "mmHg",
+        decimals: 0,
+        plausible: (15.0, 280.0),
+        units: PRESSURE,
+    },
+    Entry {
+        metric: Metric::Weight,
+        name: "weight",
+        label: "Weight",
+        codes: Codes { loinc: &["29463-7"], ucum: "kg", mdc: &[188_736] },
+        display_unit: "kg",
+        decimals: 1,
+        plausible: (0.3, 650.0),
+        units: &[unit("kg"), scaled("g", 0.001), scaled("[lb_av]", 0.453_592_37), scaled("lb", 0.453_592_37)],
+    },
+    Entry {
+        metric: Metric::Glucose,
+        name: "glucose",
+        label: "Glucose",
+        codes: Codes { loinc: &["41653-7", "2339-0", "14743-9", "15074-8"], ucum: "mg/dL", mdc: &[160_184, 160_368] },
+        display_unit: "mg/dL",
+        decimals: 0,
+        plausible: (10.0, 1500.0),
+        // molar mass of glucose 180.156 g/mol
+        units: &[unit("mg/dL"), scaled("mmol/L", 18.015_6)],
+    },
+    Entry {
+        metric: Metric::Steps,
+        name: "steps",
+        label: "Steps",
+        codes: Codes { loinc: &["55423-8", "41950-7"], ucum: "{steps}", mdc: &[] },
+        display_unit: "steps",
+        decimals: 0,
+        plausible: (0.0, 200_000.0),
+        units: &[unit("{steps}"), unit("steps"), unit("1")],
+    },
+    Entry {
+        metric: Metric::OxygenFlow,
+        name: "oxygen_flow",
+        label: "Oxygen flow",
+        codes: Codes { loinc: &["3151-8"], ucum: "L/min", mdc: &[] },
+        display_unit: "L/min",
+        decimals: 1,
+        plausible: (0.0, 80.0),
+        units: &[unit("L/min"), unit("l/min")],
+    },
+    Entry {
+        metric: Metric::Consciousness,
+        name: "consciousness",
+        label: "Consciousness",
+        codes: Codes { loinc: &["67775-7"], ucum: "{ACVPU}", mdc: &[] },
+        display_unit: "ACVPU",
+        decimals: 0,
+        plausible: (0.0, 4.0),
+        units: &[unit("{ACVPU}"), unit("ACVPU")],
+    },
+    Entry {
+        metric: Metric::Battery,
+        name: "battery",
+        label: "Battery",
+        codes: Codes { loinc: &[], ucum: "%", mdc: &[67_996] },
+        display_unit: "%",
+        decimals: 0,
+        plausible: (0.0, 100.0),
+        units: PERCENT,
+    },
+];
+
+/// A value that cannot be taken for this metric. The text says what is expected.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum UnitError {
+    #[error("{metric} {value} {unit}; expected {expected}")]
+    Unknown { metric: Metric, value: f64, unit: String, expected: String },
+    /// A value that is true of another unit: SpO2 as a fraction.
+    #[error("{metric} {value}; expected {expected}")]
+    Mismatch { metric: Metric, value: f64, expected: String },
+    #[error("{metric} {value} {unit}; expected {expected}")]
+    Implausible { metric: Metric, value: f64, unit: String, expected: String },
+    #[error("{metric} is not a number; leave the reading out when nothing was measured")]
+    NotANumber { metric: Metric },
+}
+
+impl Metric {
+    pub const ALL: [Self; 13] = [
+        Self::HeartRate,
+        Self::Spo2,
+        Self::RespiratoryRate,
+        Self::Temperature,
+        Self::SystolicPressure,
+        Self::DiastolicPressure,
+        Self::MeanPressure,
+        Self::Weight,
+        Self::Glucose,
+        Self::Steps,
+        Self::OxygenFlow,
+        Self::Consciousness,
+        Self::Battery,
+    ];
+
+    fn entry(self) -> &'static Entry {
+        &ENTRIES[self as usize - 1]
+    }
+    /// The word in topics, payloads and rules: `spo2`.
+    pub fn name(self) -> &'static str {
+        self.entry().name
+    }
+    /// For people: `SpO₂`.
+    pub fn label(self) -> &'static str {
+        self.entry().label
+    }
+    pub fn codes(self) -> Codes {
+        self.entry().codes
+    }
+    /// How a person writes the unit: `mmHg`.
+    pub fn display_unit(self) -> &'static str {
+        self.entry().display_unit
+    }
+    /// Digits after the point, wherever a value is shown.
+    pub fn decimals(self) -> u8 {
+        self.entry().decimals
+    }
+    /// Bounds of measurement, inclusive, in the metric's own unit.
+    pub fn plausible(self) -> (f64, f64) {
+        self.entry().plausible
+    }
+    /// Units that are accepted; the first is the metric's own.
+    pub fn units(self) -> &'static [Unit] {
+        self.entry().units
+    }
+    /// The number on the wire.
+    pub fn number(self) -> u32 {
+        self as u32
+    }
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.get((number as usize).checked_sub(1)?).copied()
+    }
+    pub fn from_loinc(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|metric| metric.codes().loinc.contains(&code))
+    }
+    pub fn from_mdc(code: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|metric| metric.codes().mdc.contains(&code))
+    }
+
+    fn expected(self) -> String {
+        let (low, high) = self.plausible();
+        format!("{} between {low} and {high}", self.codes().ucum)
+    }
+
+    /// A value in `unit`, in the metric's own unit; an absent unit is the metric's own.
+    pub fn convert(self, value: f64, unit: Option<&str>) -> Result<f64, UnitError> {
+        if !value.is_finite() {
+            return Err(UnitError::NotANumber { metric: self });
+        }
+        let own = self.units()[0];
+        let unit = match unit {
+            None => own,
+            Some(name) => *self.units().iter().find(|unit| unit.name == name).ok_or_else(|| UnitError::Unknown {
+                metric: self,
+                value,
+                unit: name.chars().take(32).collect(),
+                expected: format!("one of {}", self.units().iter().map(|unit| unit.name).collect::<Vec<_>>().join(", ")),
+            })?,
+        };
+        // a fraction where a percentage belongs: 0.96 is plausible as 0.96 %, and never true
+        if self == Self::Spo2 && value > 0.0 && value <= 1.0 {
+            return Err(UnitError::Mismatch { metric: self, value, expected: self.expected() });
+        }
+        let converted = if unit.scale == 1.0 && unit.shift == 0.0 { value } else { value * unit.scale + unit.shift };
+        let (low, high) = self.plausible();
+        if !(low..=high).contains(&converted) {
+            return Err(UnitError::Implausible { metric: self, value, unit: unit.name.to_owned(), expected: self.expected() });
+        }
+        if self == Self::Consciousness && converted.fract() != 0.0 {
+            return Err(UnitError::Implausible {
+                metric: self,
+                value,
+                unit: unit.name.to_owned(),
+                expected: "0 alert, 1 confused, 2 voice, 3 pain or 4 unresponsive".to_owned(),
+            });
+        }
+        Ok(converted)
+    }
+
+    /// The closest known name, for an error: `spo` → `spo2`.
+    pub fn nearest(word: &str) -> Option<Self> {
+        let distance = |name: &str| edit_distance(word, name);
+        Self::ALL
+            .into_iter()
+            .map(|metric| (distance(metric.name()), metric))
+            .min_by_key(|(d, _)| *d)
+            .filter(|(d, metric)| *d <= 1 + metric.name().len() / 3)
+            .map(|(_, metric)| metric)
+    }
+}
+
+/// Levenshtein's, for words of a few letters.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let next = (diagonal + usize::from(x != *y)).min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = row[j + 1];
+            row[j + 1] = next;
+        }
+    }
+    row[b.len()]
+}
+
+impl fmt::Display for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A word that names no metric.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownMetric(pub String);
+
+impl fmt::Display for UnknownMetric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is not a metric", self.0)?;
+        match Metric::nearest(&self.0) {
+            Some(metric) => write!(f, "; did you mean {metric}?"),
+            None => write!(f, "; known are {}", Metric::ALL.map(Metric::name).join(", ")),
+        }
+    }
+}
+
+impl std::error::Error for UnknownMetric {}
+
+impl FromStr for Metric {
+    type Err = UnknownMetric;
+    fn from_str(text: &str) -> Result<Self, UnknownMetric> {
+        Self::ALL.into_iter().find(|metric| metric.name() == text).ok_or_else(|| UnknownMetric(text.chars().take(32).collect()))
+    }
+}
+
+impl Serialize for Metric {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for Metric {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_stands_in_the_order_of_the_numbers() {
+        for metric in Metric::ALL {
+            assert_eq!(metric.entry().metric, metric);
+            assert_eq!(Metric::from_number(metric.number()), Some(metric));
+            assert_eq!(metric.name().parse(), Ok(metric));
+            assert_eq!(metric.units()[0].name, metric.codes().ucum);
+        }
+        assert_eq!(Metric::from_number(0), None);
+        assert_eq!(Metric::from_number(14), None);
+    }
+
+    /// LOINC's check digit is mod 10 over the digits before the dash (Luhn).
+    #[test]
+    fn loinc_check_digits_hold() {
+        for code in Metric::ALL.iter().flat_map(|metric| metric.codes().loinc) {
+            let (digits, check) = code.split_once('-').unwrap();
+            let odd: String = digits.chars().rev().step_by(2).collect::<Vec<_>>().into_iter().rev().collect();
+            let even: String = digits.chars().rev().skip(1).step_by(2).collect::<Vec<_>>().into_iter().rev().collect();
+            let joined = format!("{even}{}", odd.parse::<u64>().unwrap() * 2);
+            let sum: u32 = joined.chars().map(|c| c.to_digit(10).unwrap()).sum();
+            assert_eq!((10 - sum % 10) % 10, check.parse::<u32>().unwrap(), "{code}");
+        }
+    }
+
+    #[test]
+    fn conversions_are_exact_where_the_unit_is() {
+        for (metric, value, unit, expected) in [
+            (Metric::Temperature, 98.6, "[degF]", 37.0),
+            (Metric::Weight, 150.0, "[lb_av]", 68.038_855_5),
+            (Metric::Glucose, 5.5, "mmol/L", 99.085_8),
+            (Metric::SystolicPressure, 16.0, "kPa", 120.009_852_1),
+            (Metric::Spo2, 84.0, "%", 84.0),
+        ] {
+            let got = metric.convert(value, Some(unit)).unwrap();
+            assert!((got - expected).abs() < 1e-6, "{metric} {value} {unit}: {got}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_true_says_what_to_change() {
+        for (metric, value, unit, text) in [
+            (Metric::Spo2, 0.96, None, "spo2 0.96; expected % between 0 and 100"),
+            (Metric::Spo2, 104.0, Some("%"), "spo2 104 %; expected % between 0 and 100"),
+            (Metric::HeartRate, 72.0, Some("Hz"), "heart_rate 72 Hz; expected one of /min, bpm, beats/min, breaths/min, 1/min, {beats}/min, {breaths}/min"),
+            (Metric::Temperature, f64::NAN, None, "temperature is not a number; leave the reading out when nothing was measured"),
+        ] {
+            assert_eq!(metric.convert(value, unit).unwrap_err().to_string(), text);
+        }
+        assert_eq!("spo".parse::<Metric>().unwrap_err().to_string(), "`spo` is not a metric; did you mean spo2?");
+    }
+}
