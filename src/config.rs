@@ -1,0 +1,416 @@
+//! The configuration file, parsed into types before any port or client is opened. `vigil.toml` at the root holds every key and default;
+//! a test holds the two together.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+
+/// A bad configuration, as one sentence that names the key.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read {path}: {source}; `vigil init DIR` writes one")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path}: {message}")]
+    Parse { path: PathBuf, message: String },
+    #[error("{key} = {value}: {remedy}")]
+    Value { key: &'static str, value: String, remedy: String },
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    pub installation: String,
+    pub journal: Journal,
+    pub store: Store,
+    pub lake: Lake,
+    pub ingest: Ingest,
+    pub engine: Engine,
+    pub processor: Processor,
+    pub alerts: Alerts,
+    pub dashboard: Dashboard,
+    pub log: Log,
+    /// The folder of the file: relative paths start here.
+    #[serde(skip)]
+    pub base: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JournalKind {
+    #[default]
+    Embedded,
+    Kafka,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Journal {
+    pub kind: JournalKind,
+    pub partitions: u32,
+    pub path: PathBuf,
+    pub retention: Span,
+    pub retention_bytes: Bytes,
+    pub budget: Bytes,
+    pub bootstrap: String,
+    pub development: bool,
+}
+
+impl Default for Journal {
+    fn default() -> Self {
+        Self {
+            kind: JournalKind::Embedded,
+            partitions: 4,
+            path: "data/journal.db".into(),
+            retention: Span::days(30),
+            retention_bytes: Bytes(20 << 30),
+            budget: Bytes(64 << 20),
+            bootstrap: String::new(),
+            development: false,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    pub url: String,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self { url: "sqlite:data/vigil.db".to_owned() }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Lake {
+    pub path: PathBuf,
+    pub roll_after: Span,
+    pub roll_rows: u64,
+}
+
+impl Default for Lake {
+    fn default() -> Self {
+        Self { path: "data/lake".into(), roll_after: Span::minutes(5), roll_rows: 200_000 }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ingest {
+    pub listen: Listen,
+    pub listen_tls: Listen,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    pub max_packet: Bytes,
+    pub budget: Bytes,
+}
+
+impl Default for Ingest {
+    fn default() -> Self {
+        Self {
+            listen: Listen(Some(SocketAddr::from(([127, 0, 0, 1], 1883)))),
+            listen_tls: Listen(None),
+            certificate: PathBuf::new(),
+            key: PathBuf::new(),
+            max_packet: Bytes(256 << 10),
+            budget: Bytes(64 << 20),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Engine {
+    pub horizon: Span,
+    pub window: Span,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self { horizon: Span::minutes(120), window: Span::minutes(5) }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Processor {
+    pub snapshot_every: u64,
+    pub snapshot_after: Span,
+}
+
+impl Default for Processor {
+    fn default() -> Self {
+        Self { snapshot_every: 200_000, snapshot_after: Span::minutes(5) }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Alerts {
+    pub repage_after: Span,
+    pub webhook: Vec<Webhook>,
+    pub smtp: Smtp,
+}
+
+impl Default for Alerts {
+    fn default() -> Self {
+        Self { repage_after: Span::minutes(5), webhook: Vec::new(), smtp: Smtp::default() }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    pub name: String,
+    pub url: String,
+    #[serde(default)]
+    pub secret_file: PathBuf,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Smtp {
+    pub host: String,
+    pub port: u16,
+    pub starttls: bool,
+    pub from: String,
+    pub to: Vec<String>,
+    pub user: String,
+    pub password_file: PathBuf,
+}
+
+impl Default for Smtp {
+    fn default() -> Self {
+        Self { host: String::new(), port: 587, starttls: true, from: String::new(), to: Vec::new(), user: String::new(), password_file: PathBuf::new() }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dashboard {
+    pub listen: Listen,
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    pub session: Span,
+}
+
+impl Default for Dashboard {
+    fn default() -> Self {
+        Self { listen: Listen(Some(SocketAddr::from(([127, 0, 0, 1], 8080)))), certificate: PathBuf::new(), key: PathBuf::new(), session: Span::minutes(720) }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    pub format: LogFormat,
+    pub filter: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, filter: "info".to_owned() }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// `"127.0.0.1:1883"`, or `""` for none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Listen(pub Option<SocketAddr>);
+
+/// `"5 min"`: a number and one of ms, s, min, h, days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Span(pub Duration);
+
+/// `"64 MiB"`: a number and one of B, KiB, MiB, GiB, TiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Bytes(pub u64);
+
+impl Span {
+    const fn minutes(n: u64) -> Self {
+        Self(Duration::from_secs(60 * n))
+    }
+    const fn days(n: u64) -> Self {
+        Self::minutes(1440 * n)
+    }
+    /// Reads `"5 min"`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (number, unit) = split(text);
+        let number: u64 = number.parse().map_err(|_| expected_span(text))?;
+        let (scale, per) = match unit {
+            "ms" => (1, 1),
+            "s" => (1000, 1),
+            "min" => (60_000, 1),
+            "h" => (3_600_000, 1),
+            "day" | "days" => (86_400_000, 1),
+            _ => return Err(expected_span(text)),
+        };
+        number.checked_mul(scale / per).map(|ms| Self(Duration::from_millis(ms))).ok_or_else(|| expected_span(text))
+    }
+}
+
+fn expected_span(text: &str) -> String {
+    format!("`{text}` is not a duration: write a whole number and one of ms, s, min, h, days, such as \"5 min\"")
+}
+
+impl Bytes {
+    fn parse(text: &str) -> Result<Self, String> {
+        let (number, unit) = split(text);
+        let error = || format!("`{text}` is not a size: write a whole number and one of B, KiB, MiB, GiB, TiB, such as \"64 MiB\"");
+        let number: u64 = number.parse().map_err(|_| error())?;
+        let shift = match unit {
+            "B" => 0,
+            "KiB" => 10,
+            "MiB" => 20,
+            "GiB" => 30,
+            "TiB" => 40,
+            _ => return Err(error()),
+        };
+        number.checked_mul(1 << shift).map(Self).ok_or_else(error)
+    }
+}
+
+fn split(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    (&text[..at], text[at..].trim_start())
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        text.parse()
+            .map(|address| Self(Some(address)))
+            .map_err(|_| serde::de::Error::custom(format!("`{text}` is not an address: write one such as \"127.0.0.1:1883\", or \"\" for none")))
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("none"),
+        }
+    }
+}
+
+impl Config {
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let mut config = Self::parse(&text, path)?;
+        config.base = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        Ok(config)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let mut config: Self =
+            toml::from_str(text).map_err(|error| ConfigError::Parse { path: path.to_owned(), message: error.to_string().trim_end().to_owned() })?;
+        config.alerts.webhook.retain(|webhook| webhook.enabled);
+        config.check()?;
+        Ok(config)
+    }
+
+    /// What no single key can say.
+    fn check(&self) -> Result<(), ConfigError> {
+        let value = |key, value: &dyn fmt::Display, remedy: &str| Err(ConfigError::Value { key, value: value.to_string(), remedy: remedy.to_owned() });
+        if !(1..=1024).contains(&self.journal.partitions) {
+            return value("journal.partitions", &self.journal.partitions, "between 1 and 1024 are possible");
+        }
+        if self.journal.kind == JournalKind::Kafka && self.journal.bootstrap.is_empty() {
+            return value("journal.bootstrap", &"\"\"", "journal.kind = \"kafka\" needs host:port of a broker");
+        }
+        if self.ingest.listen_tls.0.is_some() && (self.ingest.certificate.as_os_str().is_empty() || self.ingest.key.as_os_str().is_empty()) {
+            return value("ingest.listen_tls", &self.ingest.listen_tls, "TLS needs ingest.certificate and ingest.key, PEM files");
+        }
+        if self.dashboard.certificate.as_os_str().is_empty() != self.dashboard.key.as_os_str().is_empty() {
+            return value("dashboard.certificate", &self.dashboard.certificate.display(), "dashboard.certificate and dashboard.key go together");
+        }
+        if !(self.store.url.starts_with("sqlite:") || self.store.url.starts_with("postgres:") || self.store.url.starts_with("postgresql:")) {
+            return value("store.url", &"…", "it starts with sqlite: or postgres://");
+        }
+        if self.engine.window.0.is_zero() || self.engine.horizon.0 < self.engine.window.0 {
+            return value("engine.horizon", &format!("{:?}", self.engine.horizon.0), "the horizon is at least one engine.window");
+        }
+        Ok(())
+    }
+
+    /// A path of the file, from where the process stands.
+    pub fn path(&self, path: &Path) -> PathBuf {
+        self.base.join(path)
+    }
+
+    /// The store's URL with its file made absolute to the configuration's folder.
+    pub fn store_url(&self) -> String {
+        match self.store.url.strip_prefix("sqlite:") {
+            Some(file) => format!("sqlite:{}", self.base.join(file.trim_start_matches("//")).display()),
+            None => self.store.url.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(text, Path::new("vigil.toml"))
+    }
+
+    /// Every key of the checked-in file is known, and its value is the default.
+    #[test]
+    fn the_checked_in_file_is_the_default() {
+        let mut default = Config::default();
+        default.base = PathBuf::new();
+        assert_eq!(parse(include_str!("../vigil.toml")).unwrap(), default);
+        assert_eq!(parse("").unwrap(), default);
+    }
+
+    #[test]
+    fn a_bad_value_names_the_key_and_the_remedy() {
+        for (text, says) in [
+            ("[journal]\npartitions = 0", "journal.partitions = 0: between 1 and 1024 are possible"),
+            ("[journal]\nkind = \"kafka\"", "journal.bootstrap"),
+            ("[journal]\nretention = \"5 weeks\"", "`5 weeks` is not a duration"),
+            ("[ingest]\nlisten = \"here\"", "`here` is not an address"),
+            ("[ingest]\nlisten_tls = \"127.0.0.1:8883\"", "ingest.certificate"),
+            ("[dashboard]\nkey = \"k.pem\"", "go together"),
+            ("[ingest]\nport = 1", "unknown field `port`"),
+            ("[store]\nurl = \"mysql://x\"", "store.url"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+}
