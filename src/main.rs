@@ -8,6 +8,7 @@ mod exit;
 mod ledger;
 mod output;
 mod recording;
+mod ward;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -30,6 +31,8 @@ enum Command {
     Config(ConfigCommand),
     /// Plays recorded vitals as devices do over MQTT, and keeps a ledger of every PUBACK
     Replay(commands::replay::Replay),
+    /// Plays devices with simulated patients against any gateway
+    Simulate(commands::simulate::Simulate),
 }
 
 #[derive(Debug, Subcommand)]
@@ -58,6 +61,11 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             writeln!(std::io::stdout(), "{}: good; relative paths start at {}", config.display(), read.base.display())?;
             Ok(())
         }
-        Command::Replay(replay) => tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(commands::replay::run(replay)),
+        Command::Replay(replay) => runtime()?.block_on(commands::replay::run(replay)),
+        Command::Simulate(simulate) => runtime()?.block_on(commands::simulate::run(simulate)),
     }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
 }

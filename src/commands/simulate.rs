@@ -1,0 +1,151 @@
+//! `vigil simulate`: devices against any gateway, each with its own connection and password.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context;
+use bytes::Bytes;
+use clap::Args;
+use schemas::EventTime;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::device::{Account, Device, Verdict};
+use crate::exit::Unreachable;
+use crate::output::{self, Format};
+use crate::ward::Patient;
+
+/// Simulated seconds between two measurements of a monitor.
+const EVERY_S: f64 = 10.0;
+
+#[derive(Debug, Args)]
+pub struct Simulate {
+    /// The gateway
+    #[arg(long, default_value = "127.0.0.1:1883")]
+    pub to: String,
+    /// Who publishes: lines of {"device": …, "password": …}, as `vigil device add --format ndjson` prints them
+    #[arg(long)]
+    pub devices: PathBuf,
+    /// How many of them deteriorate
+    #[arg(long, default_value_t = 3)]
+    pub deteriorating: usize,
+    /// How many seconds pass in a second
+    #[arg(long, default_value_t = 1.0)]
+    pub speed: f64,
+    /// Ends after this many seconds
+    #[arg(long, default_value_t = 60.0)]
+    pub seconds: f64,
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    #[arg(long, value_enum)]
+    pub format: Option<Format>,
+}
+
+/// Whose part is played, and how.
+pub struct Fleet {
+    pub accounts: Vec<Account>,
+    pub deteriorating: usize,
+    pub speed: f64,
+    pub seed: u64,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Tally {
+    pub accepted: u64,
+    pub refused: u64,
+}
+
+#[derive(Deserialize)]
+struct Credential {
+    device: String,
+    password: String,
+}
+
+pub async fn run(args: Simulate) -> anyhow::Result<()> {
+    let (host, port) = args.to.rsplit_once(':').and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?))).context("--to is host:port")?;
+    let text = std::fs::read_to_string(&args.devices).with_context(|| format!("cannot read {}", args.devices.display()))?;
+    let accounts = text
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| {
+            let credential: Credential = serde_json::from_str(line).context("--devices holds lines of {\"device\": …, \"password\": …}")?;
+            Ok(Account { host: host.clone(), port, user: credential.device, password: credential.password })
+        })
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    anyhow::ensure!(args.speed > 0.0 && args.speed.is_finite(), "--speed is a positive number");
+    tokio::net::TcpStream::connect(&args.to).await.map_err(|error| Unreachable(format!("cannot reach the gateway at {}: {error}", args.to)))?;
+    let stop = CancellationToken::new();
+    let ends = stop.clone();
+    let limit = Duration::from_secs_f64(args.seconds.clamp(0.0, 1e9));
+    tokio::spawn(async move {
+        tokio::time::sleep(limit).await;
+        ends.cancel();
+    });
+    let tally = play(Fleet { accounts, deteriorating: args.deteriorating, speed: args.speed, seed: args.seed }, stop).await?;
+    let row = json!({"accepted": tally.accepted, "refused": tally.refused});
+    output::print(Format::or_default(args.format), row.as_object().map(std::slice::from_ref).unwrap_or_default())?;
+    Ok(())
+}
+
+/// Publishes for every device until `stop`; what is under way then still gets its PUBACK.
+pub async fn play(fleet: Fleet, stop: CancellationToken) -> anyhow::Result<Tally> {
+    let began = Instant::now();
+    let mut devices = JoinSet::new();
+    let count = fleet.accounts.len().max(1) as f64;
+    for (index, account) in fleet.accounts.into_iter().enumerate() {
+        let patient = Patient::new(fleet.seed, index, fleet.deteriorating);
+        // devices do not beat together: each starts at its own place in the interval
+        devices.spawn(monitor(account, patient, began, EVERY_S * index as f64 / count, fleet.speed, stop.clone()));
+    }
+    let mut tally = Tally::default();
+    while let Some(one) = devices.join_next().await {
+        let one = one.context("a simulated device ended badly")??;
+        tally.accepted += one.accepted;
+        tally.refused += one.refused;
+    }
+    Ok(tally)
+}
+
+async fn monitor(account: Account, mut patient: Patient, began: Instant, phase: f64, speed: f64, stop: CancellationToken) -> anyhow::Result<Tally> {
+    let topic = format!("v1/devices/{}/vitals", account.user);
+    let device = Device::connect(&account, &account.user);
+    let mut tally = Tally::default();
+    for seq in 0u64.. {
+        let at = phase + EVERY_S * seq as f64;
+        let due = began + Duration::from_secs_f64(at / speed);
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep_until(due.into()) => {}
+        }
+        let payload = message(patient.measure(at), seq);
+        tokio::select! {
+            () = grace(&stop) => break,
+            verdict = device.publish(&topic, payload) => match verdict? {
+                Verdict::Accepted => tally.accepted += 1,
+                Verdict::Refused(_) => tally.refused += 1,
+            },
+        }
+    }
+    device.disconnect().await;
+    Ok(tally)
+}
+
+/// A publish under way has two seconds after the end.
+async fn grace(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+}
+
+fn message(vitals: crate::ward::Vitals, seq: u64) -> Bytes {
+    let now = EventTime(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX)));
+    let reading = |metric: &str, value: f64, unit: &str| json!({"metric": metric, "value": value, "unit": unit, "measured_at": now});
+    let readings = [
+        reading("heart_rate", vitals.heart_rate, "/min"),
+        reading("spo2", vitals.spo2, "%"),
+        reading("respiratory_rate", vitals.respiratory_rate, "/min"),
+        reading("temperature", vitals.temperature, "Cel"),
+    ];
+    Bytes::from(json!({"sent_at": now, "seq": seq, "readings": readings}).to_string())
+}
