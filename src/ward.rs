@@ -67,7 +67,9 @@ mod tests {
     use super::*;
 
     fn worst(patient: &mut Patient) -> (f64, f64) {
-        (0..200).map(|step| patient.measure(f64::from(step) * 10.0)).fold((100.0, 0.0), |(spo2, rate), vitals| (vitals.spo2.min(spo2), vitals.heart_rate.max(rate)))
+        (0..200)
+            .map(|step| patient.measure(f64::from(step) * 10.0))
+            .fold((100.0, 0.0), |(spo2, rate), vitals| (vitals.spo2.min(spo2), vitals.heart_rate.max(rate)))
     }
 
     #[test]

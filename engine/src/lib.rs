@@ -1,1 +1,18 @@
-//! Inputs in order to windows and transitions. Pure; the only place where clinical decisions are made.
+//! Inputs in order to windows and transitions: the only place where clinical decisions are made.
+//!
+//! It promises that its outputs are a function of the partition's inputs in order (P1), however they are split into batches (P7); that a
+//! late reading amends and a wrong clock harms only what it measures (P2, P3). It must never read a clock, a file or a socket.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod api;
+mod engine;
+mod rules;
+mod series;
+mod snapshot;
+
+pub use api::{Arrival, Breach, Config, Latest, OpenAlert, Output, Sample, SnapshotError, Stats};
+pub use engine::Engine;
+pub use rules::{Diagnostic, Diagnostics, Function, Rule, RuleBook, RuleKind, Severity, compile};
+
+/// The rules an installation starts with; each names the public source of its numbers.
+pub const DEFAULT_RULES: &str = include_str!("../rules/default.toml");

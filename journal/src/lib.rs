@@ -4,6 +4,12 @@
 //! Records of one partition keep the order of their appends. Delivery to readers is at least once, in order, from wherever the reader
 //! says it wants to start. A reader never sees a record that is not durable. It must never: reorder, skip silently, block an appender.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 mod api;
+mod budget;
+pub mod embedded;
+pub mod memory;
+mod reading;
 
 pub use api::*;

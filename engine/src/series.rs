@@ -1,0 +1,168 @@
+//! The samples of one patient and metric, and the functions over them.
+
+use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, RecordBatch};
+use schemas::{Arrived, ClockState, DeviceId, EventTime, Micros, ReadingId};
+use std::sync::Arc;
+
+use crate::rules::{Function, Predicate, Source};
+
+/// One reading as it is kept. `voided` ones stay so that a resend is known.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Kept {
+    pub id: ReadingId,
+    pub at: EventTime,
+    pub value: f64,
+    pub stamped_at: EventTime,
+    pub received_at: EventTime,
+    pub arrived: Arrived,
+    /// Of two at one time the later arrival is `last`.
+    pub offset: i64,
+    pub clock: ClockState,
+    pub typed: bool,
+    pub test: bool,
+    pub late: bool,
+    pub voided: bool,
+    pub device: DeviceId,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Series {
+    /// By (at, offset).
+    pub samples: Vec<Kept>,
+    pub frontier: Option<EventTime>,
+}
+
+impl Series {
+    pub fn find(&self, id: ReadingId) -> Option<usize> {
+        // resends are of late: look from the end
+        self.samples.iter().rposition(|s| s.id == id)
+    }
+
+    pub fn insert(&mut self, kept: Kept) {
+        let place = self.samples.partition_point(|s| (s.at, s.offset) <= (kept.at, kept.offset));
+        self.samples.insert(place, kept);
+    }
+
+    /// The readings of `(after, to]`, in order, without the voided ones.
+    pub fn within(&self, after: EventTime, to: EventTime) -> impl DoubleEndedIterator<Item = &Kept> {
+        let from = self.samples.partition_point(|s| s.at <= after);
+        let until = self.samples.partition_point(|s| s.at <= to).max(from);
+        self.samples[from..until].iter().filter(|s| !s.voided)
+    }
+
+    /// `f(m, w)` at `t`; `needs` fewer samples are no evidence.
+    pub fn function(&self, function: Function, t: EventTime, width: Micros, needs: u32) -> Option<f64> {
+        let samples: Vec<&Kept> = self.within(t - width, t).collect();
+        let n = samples.len();
+        if function == Function::Samples {
+            return Some(n as f64);
+        }
+        if n == 0 || n < needs as usize {
+            return None;
+        }
+        let values = || samples.iter().map(|s| s.value);
+        match function {
+            Function::Last => samples.last().map(|s| s.value),
+            Function::Mean => Some(values().sum::<f64>() / n as f64),
+            Function::Lowest => values().reduce(f64::min),
+            Function::Highest => values().reduce(f64::max),
+            Function::Spread => Some(values().reduce(f64::max)? - values().reduce(f64::min)?),
+            Function::Slope => slope(&samples),
+            Function::Samples => None,
+        }
+    }
+
+    /// Drops what no row can look back on any more, but keeps the last 32.
+    pub fn evict(&mut self, keep: Micros) {
+        let Some(frontier) = self.frontier else { return };
+        let old = self.samples.partition_point(|s| s.at < frontier - keep);
+        let surplus = old.min(self.samples.len().saturating_sub(32));
+        if surplus > 64 || (surplus > 0 && surplus == self.samples.len()) {
+            self.samples.drain(..surplus);
+        }
+    }
+}
+
+/// Least squares, per hour; needs two times.
+fn slope(samples: &[&Kept]) -> Option<f64> {
+    let first = samples.first()?.at;
+    let n = samples.len() as f64;
+    let points: Vec<(f64, f64)> = samples.iter().map(|s| ((s.at - first).0 as f64 / 3.6e9, s.value)).collect();
+    let mx = points.iter().map(|p| p.0).sum::<f64>() / n;
+    let my = points.iter().map(|p| p.1).sum::<f64>() / n;
+    let xx = points.iter().map(|p| (p.0 - mx) * (p.0 - mx)).sum::<f64>();
+    if xx <= 0.0 {
+        return None;
+    }
+    Some(points.iter().map(|p| (p.0 - mx) * (p.1 - my)).sum::<f64>() / xx)
+}
+
+/// A predicate over rows: TRUE, FALSE or no evidence each. A row that cannot be evaluated is counted and is no evidence.
+pub(crate) fn evaluate(predicate: &Predicate, rows: &[&[Option<f64>]], errors: &mut u64) -> Vec<(Option<bool>, Option<bool>)> {
+    let arrays: Vec<ArrayRef> =
+        (0..predicate.columns.len()).map(|i| Arc::new(Float64Array::from_iter(rows.iter().map(|r| r.get(i).copied().flatten()))) as ArrayRef).collect();
+    let batch = match RecordBatch::try_new(predicate.schema.clone(), arrays) {
+        Ok(batch) => batch,
+        Err(_) => {
+            *errors += rows.len() as u64;
+            return vec![(None, None); rows.len()];
+        }
+    };
+    let mut column = |expr: &Arc<dyn datafusion::physical_expr::PhysicalExpr>| -> Vec<Option<bool>> {
+        let array = expr.evaluate(&batch).and_then(|v| v.into_array(rows.len()));
+        match array.as_ref().map(|a| a.as_any().downcast_ref::<BooleanArray>()) {
+            Ok(Some(values)) => values.iter().collect(),
+            _ => {
+                *errors += rows.len() as u64;
+                vec![None; rows.len()]
+            }
+        }
+    };
+    let when = column(&predicate.when);
+    let clear = column(&predicate.clear);
+    when.into_iter().zip(clear).collect()
+}
+
+/// SEMANTICS 9: tries the predicate around its own numbers, also with other limits.
+pub(crate) fn both_can_hold(predicate: &Predicate) -> bool {
+    let width = predicate.columns.len();
+    let mut values: Vec<f64> = predicate.columns.iter().filter_map(|c| if let Source::Limit { default, .. } = c.source { Some(default) } else { None }).collect();
+    let text = format!("{} {}", predicate.when, predicate.clear);
+    values.extend(text.split(|c: char| !(c.is_ascii_digit() || c == '.')).filter_map(|n| n.parse::<f64>().ok()));
+    values.sort_by(f64::total_cmp);
+    values.dedup();
+    let mut candidates: Vec<f64> = values.iter().flat_map(|v| [v - 3.0, v - 1.0, *v, v + 1.0, v + 3.0]).collect();
+    for pair in values.windows(2) {
+        candidates.push((pair[0] + pair[1]) / 2.0);
+    }
+    candidates.sort_by(f64::total_cmp);
+    candidates.dedup();
+    if candidates.is_empty() || width == 0 {
+        return false;
+    }
+    // every combination where that is few, else a fixed sample of them
+    let total = candidates.len().checked_pow(width as u32).unwrap_or(usize::MAX);
+    let tries = total.min(20_000);
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let rows: Vec<Vec<Option<f64>>> = (0..tries)
+        .map(|i| {
+            let mut number = i;
+            (0..width)
+                .map(|_| {
+                    let pick = if total <= 20_000 {
+                        let pick = number % candidates.len();
+                        number /= candidates.len();
+                        pick
+                    } else {
+                        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                        (seed >> 33) as usize % candidates.len()
+                    };
+                    candidates.get(pick).copied()
+                })
+                .collect()
+        })
+        .collect();
+    let rows: Vec<&[Option<f64>]> = rows.iter().map(Vec::as_slice).collect();
+    let mut errors = 0;
+    evaluate(predicate, &rows, &mut errors).into_iter().any(|(when, clear)| when == Some(true) && clear == Some(true))
+}
