@@ -385,7 +385,7 @@ fn physical(sql: &str, schema: &SchemaRef) -> datafusion::common::Result<Arc<dyn
 }
 
 fn rewrite(file: &str, text: &Text, columns: &mut Vec<Column>) -> Result<String, Vec<Refusal>> {
-    let parsed = DFParserBuilder::new(text.get_ref()).build().and_then(|mut parser| parser.parse_into_expr());
+    let parsed = DFParserBuilder::new(text.get_ref().as_str()).build().and_then(|mut parser| parser.parse_into_expr());
     let expr = match parsed {
         Ok(expr) => expr.expr,
         Err(error) => return Err(vec![Refusal(format!("not a predicate: {}", error.strip_backtrace()), text.span(), "for example mean(spo2, '5 min') < 90".to_owned())]),
