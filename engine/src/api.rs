@@ -1,6 +1,6 @@
 //! What goes in, what comes out, and what may be asked in between.
 
-use schemas::{AlertId, Arrived, ClockState, DeviceId, EventTime, Input, Metric, Micros, Offset, Partition, PatientId, Priority, ReadingId, RuleId, Transition, Window};
+use schemas::{AlertId, Arrived, ClockState, DeviceId, EventTime, Input, Micros, Offset, Partition, Priority, ReadingId, RuleId, Transition, Window};
 
 /// How an engine is cut. The same for the life of an installation, or windows change their edges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

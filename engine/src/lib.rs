@@ -5,10 +5,15 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod api;
+mod decide;
+mod engine;
+mod fold;
 mod rules;
 mod series;
+mod snapshot;
 
 pub use api::{Arrival, Breach, Config, Latest, OpenAlert, Output, Sample, SnapshotError, Stats};
+pub use engine::Engine;
 pub use rules::{Diagnostic, Diagnostics, Function, Rule, RuleBook, RuleKind, Severity, compile};
 
 /// The rules an installation starts with; each names the public source of its numbers.

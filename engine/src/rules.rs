@@ -9,10 +9,13 @@ use datafusion::common::DFSchema;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::sql::parser::DFParserBuilder;
-use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Spanned, UnaryOperator, Value};
 use datafusion::sql::sqlparser::ast as sql;
+use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, Spanned, UnaryOperator, Value};
 use schemas::{LatePolicy, Metric, Micros, Priority, RuleId};
 use serde::Deserialize;
+
+/// The widest look back of a rule: samples are kept for the horizon and this much more, whatever rules there are.
+pub(crate) const MAX_WIDTH: Micros = Micros::hours(2);
 
 /// The vocabulary over a metric's samples in `(t − width, t]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,7 +68,10 @@ pub(crate) struct Predicate {
 pub enum RuleKind {
     #[allow(private_interfaces)]
     Predicate(Predicate),
-    Silent { metric: Metric, after: Micros },
+    Silent {
+        metric: Metric,
+        after: Micros,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -217,7 +223,11 @@ pub fn compile(toml: &str) -> Result<RuleBook, Diagnostics> {
         match rule(toml, entry.into_inner(), span) {
             Ok((rule, warnings, id_span)) => {
                 if book.rules.iter().any(|other| other.id == rule.id) {
-                    errors.push(Refusal(format!("two rules have the id `{}`", rule.id), id_span, "an id is the rule's identity over versions: choose another".to_owned()));
+                    errors.push(Refusal(
+                        format!("two rules have the id `{}`", rule.id),
+                        id_span,
+                        "an id is the rule's identity over versions: choose another".to_owned(),
+                    ));
                 }
                 book.warnings.extend(warnings.into_iter().map(|w| diagnostic(toml, Severity::Warning, w)));
                 book.rules.push(rule);
@@ -272,7 +282,11 @@ fn rule(file: &str, t: RuleToml, span: Range<usize>) -> Result<(Rule, Vec<Refusa
     let silent = span_of(&t.silent);
     let needs = t.needs.as_ref().map_or(1, |n| *n.get_ref());
     if needs == 0 {
-        errors.push(Refusal("`needs` is at least 1".to_owned(), t.needs.as_ref().map_or(0..0, toml::Spanned::span), "without a sample a function is NULL".to_owned()));
+        errors.push(Refusal(
+            "`needs` is at least 1".to_owned(),
+            t.needs.as_ref().map_or(0..0, toml::Spanned::span),
+            "without a sample a function is NULL".to_owned(),
+        ));
     }
     let mut warnings = Vec::new();
     let kind = match (&t.when, &t.metric, &t.silent) {
@@ -303,7 +317,17 @@ fn rule(file: &str, t: RuleToml, span: Range<usize>) -> Result<(Rule, Vec<Refusa
         (Some(id), Some(kind)) if errors.is_empty() => {
             let text = format!(
                 "{:?}",
-                (id.as_str(), &t.name, t.priority.get_ref(), t.when.as_ref().map(Text::get_ref), t.clear.as_ref().map(Text::get_ref), needs, hold.0, t.late.as_ref().map(Text::get_ref), silent.0)
+                (
+                    id.as_str(),
+                    &t.name,
+                    t.priority.get_ref(),
+                    t.when.as_ref().map(Text::get_ref),
+                    t.clear.as_ref().map(Text::get_ref),
+                    needs,
+                    hold.0,
+                    t.late.as_ref().map(Text::get_ref),
+                    silent.0
+                )
             );
             let name = t.name.unwrap_or_else(|| id.to_string());
             Ok((Rule { id, name, priority, needs, hold, late, source: t.source.unwrap_or_default(), kind, text }, warnings, id_span))
@@ -358,7 +382,11 @@ fn predicate(file: &str, when: &Text, clear: Option<&Text>, warnings: &mut Vec<R
         return Err(vec![Refusal("the predicate looks at no metric".to_owned(), when.span(), "for example mean(spo2, '5 min') < 90".to_owned())]);
     }
     let schema = Arc::new(Schema::new(columns.iter().map(|c| Field::new(&c.name, DataType::Float64, true)).collect::<Vec<_>>()));
-    let plan = |sql: &str, text: &Text| physical(sql, &schema).map_err(|e| vec![Refusal(format!("not a condition: {}", e.strip_backtrace()), text.span(), "it is to be true or false: compare two numbers".to_owned())]);
+    let plan = |sql: &str, text: &Text| {
+        physical(sql, &schema).map_err(|e| {
+            vec![Refusal(format!("not a condition: {}", e.strip_backtrace()), text.span(), "it is to be true or false: compare two numbers".to_owned())]
+        })
+    };
     let predicate = Predicate { when: plan(&when_sql, when)?, clear: plan(&clear_sql, clear.unwrap_or(when))?, schema: schema.clone(), columns };
     if let Some(clear) = clear
         && crate::series::both_can_hold(&predicate)
@@ -388,7 +416,9 @@ fn rewrite(file: &str, text: &Text, columns: &mut Vec<Column>) -> Result<String,
     let parsed = DFParserBuilder::new(text.get_ref().as_str()).build().and_then(|mut parser| parser.parse_into_expr());
     let expr = match parsed {
         Ok(expr) => expr.expr,
-        Err(error) => return Err(vec![Refusal(format!("not a predicate: {}", error.strip_backtrace()), text.span(), "for example mean(spo2, '5 min') < 90".to_owned())]),
+        Err(error) => {
+            return Err(vec![Refusal(format!("not a predicate: {}", error.strip_backtrace()), text.span(), "for example mean(spo2, '5 min') < 90".to_owned())]);
+        }
     };
     let mut rewriter = Rewriter { file, text, columns, errors: Vec::new() };
     let rewritten = rewriter.expr(expr);
@@ -443,7 +473,9 @@ impl Rewriter<'_> {
             Expr::Function(call) => self.call(call),
             other => {
                 let help = match &other {
-                    Expr::Identifier(name) if name.value.parse::<Metric>().is_ok() => format!("say which value and how far back: last({}, '15 min')", name.value),
+                    Expr::Identifier(name) if name.value.parse::<Metric>().is_ok() => {
+                        format!("say which value and how far back: last({}, '15 min')", name.value)
+                    }
                     Expr::Identifier(name) => match Metric::nearest(&name.value) {
                         Some(metric) => format!("did you mean last({metric}, '15 min')?"),
                         None => "a predicate is made of last, mean, lowest, highest, spread, slope, samples and limit".to_owned(),
@@ -514,7 +546,7 @@ impl Rewriter<'_> {
                 return expr;
             }
         };
-        if span > Micros::hours(2) {
+        if span > MAX_WIDTH {
             let help = if span >= Micros::days(1) { "widths in days are not available yet; up to '2 h'" } else { "widths go up to the horizon, '2 h'" };
             self.refuse(width, format!("the width {width} is too wide"), help);
             return expr;

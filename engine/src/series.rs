@@ -1,7 +1,7 @@
 //! The samples of one patient and metric, and the functions over them.
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, RecordBatch};
-use schemas::{Arrived, ClockState, DeviceId, EventTime, Micros, ReadingId};
+use schemas::{Arrived, ClockState, DeviceId, EventTime, Micros, Pause, ReadingId};
 use std::sync::Arc;
 
 use crate::rules::{Function, Predicate, Source};
@@ -21,6 +21,8 @@ pub(crate) struct Kept {
     pub typed: bool,
     pub test: bool,
     pub late: bool,
+    /// Later than the horizon: shown, and in no answer.
+    pub beyond: bool,
     pub voided: bool,
     pub device: DeviceId,
 }
@@ -43,33 +45,45 @@ impl Series {
         self.samples.insert(place, kept);
     }
 
-    /// The readings of `(after, to]`, in order, without the voided ones.
+    /// The readings of `(after, to]`, in order, without the voided ones and those beyond the horizon.
     pub fn within(&self, after: EventTime, to: EventTime) -> impl DoubleEndedIterator<Item = &Kept> {
         let from = self.samples.partition_point(|s| s.at <= after);
         let until = self.samples.partition_point(|s| s.at <= to).max(from);
-        self.samples[from..until].iter().filter(|s| !s.voided)
+        self.samples.get(from..until).unwrap_or_default().iter().filter(|s| !s.voided && !s.beyond)
     }
 
-    /// `f(m, w)` at `t`; `needs` fewer samples are no evidence.
-    pub fn function(&self, function: Function, t: EventTime, width: Micros, needs: u32) -> Option<f64> {
-        let samples: Vec<&Kept> = self.within(t - width, t).collect();
+    /// When something was measured in `[from, until)`, voided or not: the times of rows.
+    pub fn times(&self, from: EventTime, until: EventTime) -> impl Iterator<Item = EventTime> {
+        let first = self.samples.partition_point(|s| s.at < from);
+        let end = self.samples.partition_point(|s| s.at < until).max(first);
+        self.samples.get(first..end).unwrap_or_default().iter().filter(|s| !s.beyond).map(|s| s.at)
+    }
+
+    /// `f(m, w)` at `t` and on how many readings it rests; `needs` fewer samples are no evidence. What was measured in a pause and what a
+    /// device under test says are not looked at.
+    pub fn function(&self, function: Function, t: EventTime, width: Micros, needs: u32, pauses: &[Pause]) -> (Option<f64>, u32) {
+        let samples: Vec<&Kept> = self.within(t - width, t).filter(|s| !s.test && !pauses.iter().any(|pause| pause.covers(s.at))).collect();
         let n = samples.len();
+        let count = u32::try_from(n).unwrap_or(u32::MAX);
         if function == Function::Samples {
-            return Some(n as f64);
+            return (Some(n as f64), count);
         }
-        if n == 0 || n < needs as usize {
-            return None;
+        if n == 0 || count < needs {
+            return (None, count);
         }
         let values = || samples.iter().map(|s| s.value);
-        match function {
+        let lowest = || values().reduce(f64::min);
+        let highest = || values().reduce(f64::max);
+        let value = match function {
             Function::Last => samples.last().map(|s| s.value),
             Function::Mean => Some(values().sum::<f64>() / n as f64),
-            Function::Lowest => values().reduce(f64::min),
-            Function::Highest => values().reduce(f64::max),
-            Function::Spread => Some(values().reduce(f64::max)? - values().reduce(f64::min)?),
+            Function::Lowest => lowest(),
+            Function::Highest => highest(),
+            Function::Spread => highest().zip(lowest()).map(|(high, low)| high - low),
             Function::Slope => slope(&samples),
             Function::Samples => None,
-        }
+        };
+        (value, count)
     }
 
     /// Drops what no row can look back on any more, but keeps the last 32.
@@ -126,7 +140,8 @@ pub(crate) fn evaluate(predicate: &Predicate, rows: &[&[Option<f64>]], errors: &
 /// SEMANTICS 9: tries the predicate around its own numbers, also with other limits.
 pub(crate) fn both_can_hold(predicate: &Predicate) -> bool {
     let width = predicate.columns.len();
-    let mut values: Vec<f64> = predicate.columns.iter().filter_map(|c| if let Source::Limit { default, .. } = c.source { Some(default) } else { None }).collect();
+    let mut values: Vec<f64> =
+        predicate.columns.iter().filter_map(|c| if let Source::Limit { default, .. } = c.source { Some(default) } else { None }).collect();
     let text = format!("{} {}", predicate.when, predicate.clear);
     values.extend(text.split(|c: char| !(c.is_ascii_digit() || c == '.')).filter_map(|n| n.parse::<f64>().ok()));
     values.sort_by(f64::total_cmp);

@@ -1,0 +1,317 @@
+//! SEMANTICS, by its numbers. Times are minutes after ten.
+
+use schemas::{EventTime, Input, Metric, Pause};
+
+use crate::{Log, minutes, settings};
+
+const LAST: &str = "[[rule]]\nid = \"low\"\npriority = \"high\"\nwhen = \"last(spo2, '5 min') < 90\"\n";
+const MEAN: &str = "[[rule]]\nid = \"low\"\npriority = \"high\"\nneeds = 3\nwhen = \"mean(spo2, '5 min') < limit('spo2.low', 90)\"\nclear = \"mean(spo2, '5 min') >= limit('spo2.low', 90) + 2\"\n";
+const HOLD: &str = "[[rule]]\nid = \"low\"\npriority = \"high\"\nhold = \"2 min\"\nwhen = \"last(spo2, '5 min') < 90\"\n";
+const SILENT: &str = "[[rule]]\nid = \"silent\"\npriority = \"low\"\nmetric = \"spo2\"\nsilent = \"30 min\"\n";
+const BOTH: &str = "[[rule]]\nid = \"both\"\npriority = \"high\"\nwhen = \"last(spo2, '10 min') < 90 and last(heart_rate, '10 min') > 120\"\n";
+
+#[track_caller]
+fn check(toml: &str, play: impl Fn(&mut Log), expected: &[&str]) {
+    let mut log = Log::new(toml);
+    play(&mut log);
+    assert_eq!(log.told(), expected);
+}
+
+#[test]
+fn a_reading_raises_and_clears() {
+    check(
+        LAST,
+        |log| {
+            log.spo2(0.0, 95.0).spo2(1.0, 85.0).spo2(2.0, 84.0).spo2(3.0, 93.0);
+        },
+        &["raised 1", "cleared 3"],
+    );
+}
+
+#[test]
+fn s1_another_metric_with_a_newer_frontier_decides_there() {
+    check(
+        BOTH,
+        |log| {
+            log.spo2(5.0, 80.0).late(Metric::HeartRate, 3.0, 130.0);
+        },
+        &["raised 5"],
+    );
+}
+
+#[test]
+fn s2_a_late_reading_evaluates_the_rows_that_could_see_it() {
+    check(
+        MEAN,
+        |log| {
+            log.spo2(0.0, 80.0).spo2(2.0, 80.0).spo2(20.0, 97.0).late(Metric::Spo2, 1.0, 80.0);
+        },
+        &["raised 2 late", "cleared 20 late"],
+    );
+}
+
+#[test]
+fn s3_settings_evaluate_the_frontier_at_once() {
+    check(
+        MEAN,
+        |log| {
+            log.spo2(0.0, 91.0).spo2(1.0, 91.0).spo2(2.0, 91.0);
+            let mut personal = settings(1);
+            personal.limits.insert("spo2.low".to_owned(), 92.0);
+            log.input(Input::Settings(personal), minutes(3.0));
+        },
+        &["raised 2"],
+    );
+}
+
+#[test]
+fn s7_too_little_evidence_neither_raises_nor_clears() {
+    check(
+        MEAN,
+        |log| {
+            log.spo2(0.0, 80.0).spo2(1.0, 80.0);
+        },
+        &[],
+    );
+    check(
+        MEAN,
+        |log| {
+            log.spo2(0.0, 80.0).spo2(1.0, 80.0).spo2(2.0, 80.0).spo2(20.0, 99.0).spo2(21.0, 99.0);
+        },
+        &["raised 2"],
+    );
+    check(
+        MEAN,
+        |log| {
+            log.spo2(0.0, 80.0).spo2(1.0, 80.0).spo2(2.0, 80.0).spo2(20.0, 99.0).spo2(21.0, 99.0).spo2(22.0, 99.0);
+        },
+        &["raised 2", "cleared 22"],
+    );
+}
+
+#[test]
+fn s11_hold_is_met_in_event_time_or_by_the_clock() {
+    check(
+        HOLD,
+        |log| {
+            log.spo2(0.0, 85.0).spo2(1.0, 85.0).spo2(2.0, 85.0);
+        },
+        &["raised 2"],
+    );
+    check(
+        HOLD,
+        |log| {
+            log.spo2(0.0, 85.0).spo2(1.0, 95.0).spo2(2.0, 85.0).spo2(3.0, 85.0);
+        },
+        &[],
+    );
+    // nothing more was heard: the clock raises, stamped when it was due
+    check(
+        HOLD,
+        |log| {
+            log.spo2(0.0, 85.0).tick(2.0);
+        },
+        &[],
+    );
+    check(
+        HOLD,
+        |log| {
+            log.spo2(0.0, 85.0).tick(9.0);
+        },
+        &["raised 2"],
+    );
+    // a late FALSE inside the stretch moves its start
+    check(
+        HOLD,
+        |log| {
+            log.spo2(0.0, 85.0).spo2(1.0, 85.0).late(Metric::Spo2, 0.5, 95.0).spo2(2.0, 85.0);
+        },
+        &[],
+    );
+    check(
+        HOLD,
+        |log| {
+            log.spo2(0.0, 85.0).spo2(1.0, 85.0).late(Metric::Spo2, 0.5, 95.0).spo2(2.0, 85.0).spo2(3.0, 85.0);
+        },
+        &["raised 3"],
+    );
+}
+
+#[test]
+fn s12_silence_counts_from_the_newest_reading() {
+    check(
+        SILENT,
+        |log| {
+            log.spo2(0.0, 95.0).tick(30.0);
+        },
+        &[],
+    );
+    check(
+        SILENT,
+        |log| {
+            log.spo2(0.0, 95.0).tick(30.1);
+        },
+        &["raised 30"],
+    );
+    check(
+        SILENT,
+        |log| {
+            log.spo2(0.0, 95.0).tick(31.0).spo2(32.0, 95.0);
+        },
+        &["raised 30", "cleared 32"],
+    );
+    // neither a duplicate nor a backlog ends it
+    check(
+        SILENT,
+        |log| {
+            log.spo2(0.0, 95.0).tick(31.0).late(Metric::Spo2, 0.0, 95.0).late(Metric::Spo2, -5.0, 95.0);
+        },
+        &["raised 30"],
+    );
+    // enrolment counts
+    check(
+        SILENT,
+        |log| {
+            log.input(Input::Settings(settings(1)), minutes(0.0)).tick(31.0);
+        },
+        &["raised 30"],
+    );
+}
+
+#[test]
+fn s13_a_pause_withdraws_and_its_readings_decide_nothing() {
+    let pause = |from: f64, until: f64| {
+        let mut paused = settings(1);
+        paused.pauses.push(Pause { from: EventTime(minutes(from)), until: Some(EventTime(minutes(until))), reason: "bath".to_owned() });
+        Input::Settings(paused)
+    };
+    check(
+        LAST,
+        |log| {
+            log.spo2(0.0, 85.0).input(pause(1.0, 10.0), minutes(1.0)).spo2(2.0, 80.0).spo2(11.0, 85.0);
+        },
+        &["raised 0", "withdrawn 1", "raised 11"],
+    );
+    // one that begins later withdraws when it begins
+    check(
+        LAST,
+        |log| {
+            log.spo2(0.0, 85.0).input(pause(5.0, 10.0), minutes(1.0)).tick(6.0);
+        },
+        &["raised 0", "withdrawn 5"],
+    );
+}
+
+#[test]
+fn s14_an_old_late_stretch_is_told_quietly() {
+    check(
+        MEAN,
+        |log| {
+            log.spo2(0.0, 80.0).spo2(2.0, 80.0).spo2(20.0, 97.0).spo2(70.0, 97.0).late(Metric::Spo2, 1.0, 80.0);
+        },
+        &["raised 2 late quiet", "cleared 20 late quiet"],
+    );
+}
+
+#[test]
+fn s15_beyond_the_horizon_decides_nothing() {
+    let mut log = Log::new(LAST);
+    log.spo2(0.0, 95.0).spo2(121.0, 95.0).late(Metric::Spo2, 0.5, 50.0);
+    assert_eq!(log.told(), Vec::<String>::new());
+    assert_eq!(log.engine.stats().beyond_horizon, 1);
+    // exactly the horizon late is inside
+    let mut log = Log::new(LAST);
+    log.spo2(0.0, 95.0).spo2(121.0, 95.0).late(Metric::Spo2, 1.0, 50.0);
+    assert_eq!(log.engine.stats().beyond_horizon, 0);
+    assert_eq!(log.told().len(), 2);
+}
+
+#[test]
+fn s16_people_are_told_only_when_it_no_longer_holds() {
+    check(
+        MEAN,
+        |log| {
+            log.spo2(0.0, 80.0).spo2(1.0, 80.0).spo2(2.0, 80.0).late(Metric::Spo2, 1.5, 82.0);
+        },
+        &["raised 2", "amended 2 late quiet"],
+    );
+    check(
+        MEAN,
+        |log| {
+            log.spo2(0.0, 88.0).spo2(1.0, 88.0).spo2(2.0, 88.0).late(Metric::Spo2, 1.5, 100.0);
+        },
+        &["raised 2", "amended 2 late"],
+    );
+}
+
+#[test]
+fn s17_an_alert_without_evidence_is_withdrawn() {
+    check(
+        LAST,
+        |log| {
+            log.spo2(0.0, 85.0).void(Metric::Spo2, 0.0);
+        },
+        &["raised 0", "withdrawn 0 late"],
+    );
+    // the void wins over a resend, also when it comes first
+    check(
+        LAST,
+        |log| {
+            log.void(Metric::Spo2, 0.0).spo2(0.0, 85.0);
+        },
+        &[],
+    );
+}
+
+#[test]
+fn s18_the_same_reading_again_is_one_reading() {
+    let mut log = Log::new(LAST);
+    log.spo2(0.0, 85.0).spo2(0.0, 85.0);
+    assert_eq!((log.engine.stats().readings, log.engine.stats().duplicates), (1, 1));
+    log.spo2(0.0, 95.0);
+    assert_eq!(log.engine.stats().corrected, 1);
+    assert_eq!(log.told(), ["raised 0", "amended 0 late", "cleared 0"]);
+}
+
+#[test]
+fn s19_a_tick_cannot_change_an_id() {
+    let play = |ticks: &[f64]| {
+        let mut log = Log::new(SILENT);
+        log.spo2(0.0, 95.0);
+        for tick in ticks {
+            log.tick(*tick);
+        }
+        log.spo2(40.0, 95.0);
+        log.transitions().into_iter().map(|t| (t.alert, t.at, t.heard_at)).collect::<Vec<_>>()
+    };
+    assert_eq!(play(&[10.0, 31.0]), play(&[]));
+}
+
+#[test]
+fn a_device_under_test_never_pages() {
+    let mut log = Log::new(LAST);
+    let mut reading = crate::reading(Metric::Spo2, 50.0, minutes(0.0));
+    reading.test = true;
+    log.input(Input::Reading(reading), minutes(0.0));
+    assert!(log.told().is_empty());
+    assert!(log.engine.latest(&schemas::PatientId::parse("ada").unwrap(), Metric::Spo2).unwrap().test);
+}
+
+#[test]
+fn rules_that_do_not_compile_say_where_and_what_to_do() {
+    for (toml, says) in [
+        ("[[rule]]\nid = \"a\"\npriority = \"high\"\nwhen = \"last(spo, '5 min') < 90\"", "did you mean `spo2`?"),
+        ("[[rule]]\nid = \"a\"\npriority = \"urgent\"\nwhen = \"last(spo2, '5 min') < 90\"", "high, medium or low"),
+        ("[[rule]]\nid = \"a\"\npriority = \"high\"\nwhen = \"spo2 < 90\"", "last(spo2, '15 min')"),
+        ("[[rule]]\nid = \"a\"\npriority = \"high\"\nwhen = \"last(spo2, '3 h') < 90\"", "up to the horizon"),
+        ("[[rule]]\nid = \"a\"\npriority = \"high\"\nwhen = \"samples(spo2, '5 min') < 3\"", "must have `clear`"),
+        ("[[rule]]\nid = \"a\"\npriority = \"high\"\nwhen = \"last(spo2, '5 min')\"", "true or false"),
+        ("[[rule]]\nid = \"a\"\npriority = \"high\"\nwhen = \"sleep(spo2, '5 min') < 1\"", "not a function of rules"),
+        ("[[rule]]\nid = \"a\"\npriority = \"high\"\n", "either `when`"),
+    ] {
+        let errors = engine::compile(toml).unwrap_err().to_string();
+        assert!(errors.contains(says), "{toml}\n{errors}");
+        assert!(errors.contains("--> line"), "{errors}");
+    }
+    assert!(engine::compile(engine::DEFAULT_RULES).unwrap().warnings.is_empty());
+}
