@@ -371,11 +371,14 @@ impl Config {
         self.base.join(path)
     }
 
-    /// The store's URL with its file made absolute to the configuration's folder.
-    pub fn store_url(&self) -> String {
-        match self.store.url.strip_prefix("sqlite:") {
-            Some(file) => format!("sqlite:{}", self.base.join(file.trim_start_matches("//")).display()),
-            None => self.store.url.clone(),
+    /// The store as it may be shown: its file from where the process stands, or the server without the password.
+    pub fn store_shown(&self) -> String {
+        if let Some(file) = self.store.url.strip_prefix("sqlite:") {
+            return format!("sqlite    {}", self.path(Path::new(file.trim_start_matches("//"))).display());
+        }
+        match url::Url::parse(&self.store.url) {
+            Ok(url) => format!("postgres  {}{}", url.host_str().unwrap_or("localhost"), url.path()),
+            Err(_) => "postgres".to_owned(),
         }
     }
 }
@@ -391,8 +394,7 @@ mod tests {
     /// Every key of the checked-in file is known, and its value is the default.
     #[test]
     fn the_checked_in_file_is_the_default() {
-        let mut default = Config::default();
-        default.base = PathBuf::new();
+        let default = Config::default();
         assert_eq!(parse(include_str!("../vigil.toml")).unwrap(), default);
         assert_eq!(parse("").unwrap(), default);
     }

@@ -58,7 +58,14 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         Command::Config(ConfigCommand::Check { config }) => {
             let read = config::Config::load(&config)?;
-            writeln!(std::io::stdout(), "{}: good; relative paths start at {}", config.display(), read.base.display())?;
+            let mut out = std::io::stdout();
+            writeln!(out, "{} is good", config.display())?;
+            match read.journal.kind {
+                config::JournalKind::Embedded => writeln!(out, "journal  embedded  {}", read.path(&read.journal.path).display())?,
+                config::JournalKind::Kafka => writeln!(out, "journal  kafka     {}", read.journal.bootstrap)?,
+            }
+            writeln!(out, "store    {}", read.store_shown())?;
+            writeln!(out, "lake     {}", read.path(&read.lake.path).display())?;
             Ok(())
         }
         Command::Replay(replay) => runtime()?.block_on(commands::replay::run(replay)),

@@ -37,7 +37,7 @@ impl Patient {
             respiratory_rate: random.random_range(12.5..17.5),
             temperature: random.random_range(36.3..37.1),
         };
-        let worsens_at = (index < deteriorating).then(|| 10.0 + 60.0 * index as f64);
+        let worsens_at = (index < deteriorating).then_some(10.0 + 60.0 * index as f64);
         Self { rest, now: rest, worsens_at, random }
     }
 

@@ -13,6 +13,9 @@ use crate::rules::{Rule, RuleBook, RuleKind};
 /// SEMANTICS 14: a late stretch that ended longer ago than this follows the rule's `late`.
 const LATE_PAGES: Micros = Micros::minutes(30);
 
+/// What `when` and `clear` say of a row; `None` is too little evidence.
+pub(crate) type Answer = (Option<bool>, Option<bool>);
+
 /// What a row said.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Said {
@@ -243,7 +246,7 @@ impl Decide {
     }
 
     /// Applies one input's rows, in the order of rules and times, after its timers.
-    pub fn rows(&mut self, config: &Config, book: &RuleBook, step: &Step, said: &[(Option<bool>, Option<bool>)], told: &mut Told<'_>) {
+    pub fn rows(&mut self, config: &Config, book: &RuleBook, step: &Step, said: &[Answer], told: &mut Told<'_>) {
         let mut rest = step.rows.iter().zip(said).peekable();
         while let Some((first, _)) = rest.peek() {
             let (index, patient) = (first.rule, first.patient.clone());
@@ -441,7 +444,7 @@ fn summary(rule: &Rule, evidence: &[Evidence], span: Micros) -> String {
 }
 
 /// One rule, one patient, one input: the rows it looks at, in the order of their times.
-fn apply(config: &Config, rule: &Rule, state: &mut RuleState, group: &[(&Row, &(Option<bool>, Option<bool>))], clock: Arrived, told: &mut Told<'_>) {
+fn apply(config: &Config, rule: &Rule, state: &mut RuleState, group: &[(&Row, &Answer)], clock: Arrived, told: &mut Told<'_>) {
     let newest = state.rows.last_key_value().map(|(at, _)| *at);
     let Some((last, last_said)) = group.last().copied() else { return };
     let patient = last.patient.clone();
@@ -452,7 +455,7 @@ fn apply(config: &Config, rule: &Rule, state: &mut RuleState, group: &[(&Row, &(
         if newest.is_some_and(|newest| row.at.0 < newest) {
             behind.push(row.at.0);
         }
-        amend(rule, state, row, *said, clock, &patient, told);
+        amend(rule, state, row, said, clock, &patient, told);
     }
     if !behind.is_empty() {
         late_stretches(rule, state, group, &behind, clock, &patient, told);
@@ -468,7 +471,7 @@ fn apply(config: &Config, rule: &Rule, state: &mut RuleState, group: &[(&Row, &(
 }
 
 /// SEMANTICS 16, 17: the row that raised an open alert says something else now.
-fn amend(rule: &Rule, state: &mut RuleState, row: &Row, said: &(Option<bool>, Option<bool>), clock: Arrived, patient: &PatientId, told: &mut Told<'_>) {
+fn amend(rule: &Rule, state: &mut RuleState, row: &Row, said: &Answer, clock: Arrived, patient: &PatientId, told: &mut Told<'_>) {
     let Some(open) = state.open.as_mut().filter(|open| open.row == row.at) else { return };
     let now = evidence(rule, row);
     let limit = |e: &Evidence| e.column.starts_with("limit_");
@@ -526,15 +529,7 @@ fn running(state: &RuleState) -> Option<Pending> {
 }
 
 /// SEMANTICS 14: stretches that the rows behind the frontier now show, that are over, and that nobody was told.
-fn late_stretches(
-    rule: &Rule,
-    state: &mut RuleState,
-    group: &[(&Row, &(Option<bool>, Option<bool>))],
-    behind: &[i64],
-    clock: Arrived,
-    patient: &PatientId,
-    told: &mut Told<'_>,
-) {
+fn late_stretches(rule: &Rule, state: &mut RuleState, group: &[(&Row, &Answer)], behind: &[i64], clock: Arrived, patient: &PatientId, told: &mut Told<'_>) {
     if state.open.is_some() {
         return;
     }
@@ -599,7 +594,7 @@ fn late_stretches(
 }
 
 /// The newest row decides.
-fn forward(rule: &Rule, state: &mut RuleState, row: &Row, said: (Option<bool>, Option<bool>), clock: Arrived, told: &mut Told<'_>) {
+fn forward(rule: &Rule, state: &mut RuleState, row: &Row, said: Answer, clock: Arrived, told: &mut Told<'_>) {
     let patient = &row.patient;
     if let Some(open) = &state.open {
         if said.0 != Some(true) && said.1 == Some(true) {

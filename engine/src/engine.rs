@@ -110,7 +110,7 @@ impl Engine {
     }
 
     /// All rows of a rule at once.
-    fn evaluate(&mut self, steps: &[Step]) -> Vec<(Option<bool>, Option<bool>)> {
+    fn evaluate(&mut self, steps: &[Step]) -> Vec<crate::decide::Answer> {
         let rows: Vec<_> = steps.iter().flat_map(|step| &step.rows).collect();
         let mut said = vec![(None, None); rows.len()];
         for (index, rule) in self.book.rules.iter().enumerate() {

@@ -2,6 +2,7 @@
 //! written (protobuf), and what stands in the lake (Arrow).
 //!
 //! Every other crate speaks in these words. There is no I/O here and no clock: a time is always an argument.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod arrow_schemas;
 mod id;

@@ -126,7 +126,7 @@ proptest! {
         prop_assert_eq!(restored.apply(&log[cut..]), golden.apply(&log[cut..]));
         // a replay from the start is ignored up to where it was
         prop_assert_eq!(restored.apply(&log), vec![]);
-        prop_assert_eq!(restored.snapshot(), golden.snapshot());
+        prop_assert!(restored.snapshot() == golden.snapshot(), "the snapshots differ");
     }
 
     /// The newest revision of every window is the batch answer over the clean readings, once everything has closed.
@@ -136,7 +136,7 @@ proptest! {
         let end = log.last().unwrap().arrived_at.0 + 20_000_000_000;
         log.push(Arrival { offset: Offset(log.len() as i64), arrived_at: Arrived(end), input: Input::Tick });
         let width = Config::default().window.0;
-        let mut streamed: BTreeMap<(PatientId, Metric, i64), (u32, u64, f64, f64, f64)> = BTreeMap::new();
+        let mut streamed = BTreeMap::<(PatientId, Metric, i64), (u32, u64, f64, f64, f64)>::new();
         for output in run(&log) {
             let Output::Window(w) = output else { continue };
             let key = (w.patient, w.metric, w.start.0);
