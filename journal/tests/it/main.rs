@@ -1,5 +1,5 @@
 //! One conformance suite for every backend, and what only the embedded one promises.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod conformance;
 mod embedded;

@@ -1,5 +1,5 @@
 //! The same tests on SQLite and, where `VIGIL_TEST_POSTGRES` names a server (`dev/postgres up`), on PostgreSQL.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod at_once;
 mod registry;

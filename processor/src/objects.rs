@@ -1,0 +1,113 @@
+//! Immutable objects under names: a local folder for now. What exists is whole and durable.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Blocking: call it off the runtime.
+pub trait Objects: Send + Sync + 'static {
+    /// Creates the object if there is none of that name; `false`: there was one, and it stays.
+    fn create(&self, name: &str, bytes: &[u8]) -> io::Result<bool>;
+    fn read(&self, name: &str) -> io::Result<Vec<u8>>;
+    /// The names that start with `prefix/`, in order; without those that are still being written.
+    fn list(&self, prefix: &str) -> io::Result<Vec<String>>;
+    fn remove(&self, name: &str) -> io::Result<()>;
+}
+
+/// Temporary file, fsync, link, fsync of the folder: after a crash an object is whole or absent.
+#[derive(Debug)]
+pub struct LocalObjects {
+    root: PathBuf,
+    number: AtomicU64,
+}
+
+const PARTIAL: &str = ".partial-";
+
+impl LocalObjects {
+    pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
+        let root = root.into();
+        fs::create_dir_all(&root)?;
+        Ok(Self { root, number: AtomicU64::new(0) })
+    }
+
+    /// A name never leaves the root.
+    fn path(&self, name: &str) -> io::Result<PathBuf> {
+        let good = !name.is_empty() && name.split('/').all(|part| !part.is_empty() && part != "." && part != ".." && !part.starts_with(PARTIAL));
+        if good { Ok(self.root.join(name)) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, format!("`{name}` is not the name of an object"))) }
+    }
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+impl Objects for LocalObjects {
+    fn create(&self, name: &str, bytes: &[u8]) -> io::Result<bool> {
+        let path = self.path(name)?;
+        let folder = path.parent().unwrap_or(&self.root);
+        if !folder.exists() {
+            fs::create_dir_all(folder)?;
+            // the new folders are entries of their parents
+            folder.ancestors().skip(1).take_while(|parent| parent.starts_with(&self.root)).try_for_each(sync)?;
+        }
+        let partial = folder.join(format!("{PARTIAL}{}-{}", std::process::id(), self.number.fetch_add(1, Ordering::Relaxed)));
+        let written = File::create_new(&partial).and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()
+        });
+        let linked = written.and_then(|()| fs::hard_link(&partial, &path));
+        fs::remove_file(&partial)?;
+        match linked {
+            Ok(()) => sync(folder).map(|()| true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        fs::read(self.path(name)?)
+    }
+
+    fn list(&self, prefix: &str) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(self.path(prefix)?) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            if let Some(name) = entry?.file_name().to_str().filter(|name| !name.starts_with(PARTIAL)) {
+                names.push(format!("{prefix}/{name}"));
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path(name)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_created_once_and_stays_inside() {
+        let folder = tempfile::tempdir().unwrap();
+        let objects = LocalObjects::open(folder.path().join("lake")).unwrap();
+        assert!(objects.list("snapshots/0").unwrap().is_empty());
+        assert!(objects.create("snapshots/0/7", b"seven").unwrap());
+        assert!(!objects.create("snapshots/0/7", b"other").unwrap());
+        assert_eq!(objects.read("snapshots/0/7").unwrap(), b"seven");
+        objects.create("snapshots/0/5", b"").unwrap();
+        assert_eq!(objects.list("snapshots/0").unwrap(), ["snapshots/0/5", "snapshots/0/7"]);
+        objects.remove("snapshots/0/5").unwrap();
+        assert_eq!(fs::read_dir(folder.path().join("lake/snapshots/0")).unwrap().count(), 1, "nothing partial is left");
+        for name in ["../out", "a//b", "", "/etc/passwd", "a/../../b"] {
+            assert_eq!(objects.create(name, b"x").unwrap_err().kind(), io::ErrorKind::InvalidInput, "{name}");
+        }
+    }
+}
