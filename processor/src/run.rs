@@ -119,7 +119,13 @@ impl Processor {
         let config = engine::Config { partition, ..self.config.engine };
         let engine = tokio::task::spawn_blocking(move || -> std::io::Result<Engine> {
             for name in objects.list(&folder(partition))?.iter().rev() {
-                match Engine::restore(config, &objects.read(name)?) {
+                let bytes = match objects.read(name) {
+                    Ok(bytes) => bytes,
+                    // pruned meanwhile, by who had the partition before us
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                    Err(error) => return Err(error),
+                };
+                match Engine::restore(config, &bytes) {
                     Ok(engine) => return Ok(engine),
                     Err(error) => tracing::error!(%name, %error, "a snapshot cannot be used, the one before is taken"),
                 }
@@ -183,7 +189,12 @@ impl Processor {
             let folder = folder(partition);
             objects.create(&format!("{folder}/{:020}", next.0), &engine.snapshot())?;
             let names = objects.list(&folder)?;
-            names.iter().rev().skip(KEPT).try_for_each(|name| objects.remove(name))?;
+            for name in names.iter().rev().skip(KEPT) {
+                match objects.remove(name) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
             Ok(engine)
         })
         .await??;
@@ -213,10 +224,9 @@ impl Processor {
             if owned.ticked.is_some_and(|(ticked, when)| ticked == due && when.elapsed() < TICK_AGAIN) {
                 continue;
             }
-            match self.journal.append(Topic::Inputs, *partition, b"", Input::Tick.encode()) {
-                Ok(receipt) => drop(receipt.await?),
-                // a full journal is not quiet: its own traffic moves the clock
-                Err(journal::Full) => {}
+            // a full journal is not quiet: its own traffic moves the clock
+            if let Ok(receipt) = self.journal.append(Topic::Inputs, *partition, b"", Input::Tick.encode()) {
+                receipt.await?;
             }
             owned.ticked = Some((due, Instant::now()));
         }
