@@ -1,6 +1,7 @@
 //! The configuration file, parsed into types before any port or client is opened. `vigil.toml` at the root holds every key and default;
 //! a test holds the two together.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -56,6 +57,9 @@ pub struct Journal {
     pub budget: Bytes,
     pub bootstrap: String,
     pub development: bool,
+    pub prefix: String,
+    /// Handed to librdkafka as they are.
+    pub properties: BTreeMap<String, String>,
 }
 
 impl Default for Journal {
@@ -69,6 +73,8 @@ impl Default for Journal {
             budget: Bytes(64 << 20),
             bootstrap: String::new(),
             development: false,
+            prefix: String::new(),
+            properties: BTreeMap::new(),
         }
     }
 }
@@ -200,14 +206,23 @@ impl Default for Smtp {
 #[serde(deny_unknown_fields, default)]
 pub struct Dashboard {
     pub listen: Listen,
+    pub url: String,
     pub certificate: PathBuf,
     pub key: PathBuf,
     pub session: Span,
+    pub audit_spool: PathBuf,
 }
 
 impl Default for Dashboard {
     fn default() -> Self {
-        Self { listen: Listen(Some(SocketAddr::from(([127, 0, 0, 1], 8080)))), certificate: PathBuf::new(), key: PathBuf::new(), session: Span::minutes(720) }
+        Self {
+            listen: Listen(Some(SocketAddr::from(([127, 0, 0, 1], 8080)))),
+            url: String::new(),
+            certificate: PathBuf::new(),
+            key: PathBuf::new(),
+            session: Span::minutes(720),
+            audit_spool: "data/audit-spool".into(),
+        }
     }
 }
 
@@ -329,7 +344,12 @@ impl fmt::Display for Listen {
 impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        let mut config = Self::parse(&text, path)?;
+        Self::read(&text, path)
+    }
+
+    /// The text of a file that stands, or is to stand, at `path`.
+    pub fn read(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let mut config = Self::parse(text, path)?;
         config.base = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
         Ok(config)
     }
@@ -360,6 +380,17 @@ impl Config {
         if !(self.store.url.starts_with("sqlite:") || self.store.url.starts_with("postgres:") || self.store.url.starts_with("postgresql:")) {
             return value("store.url", &"…", "it starts with sqlite: or postgres://");
         }
+        if !self.dashboard.url.is_empty() && url::Url::parse(&self.dashboard.url).is_err() {
+            return value("dashboard.url", &self.dashboard.url, "it is an address such as https://vigil.example");
+        }
+        for webhook in &self.alerts.webhook {
+            if url::Url::parse(&webhook.url).is_err() {
+                return value("alerts.webhook.url", &webhook.url, "it is an address such as https://pager.example/hooks/vigil");
+            }
+        }
+        if !self.alerts.smtp.host.is_empty() && (self.alerts.smtp.from.is_empty() || self.alerts.smtp.to.is_empty()) {
+            return value("alerts.smtp.host", &self.alerts.smtp.host, "mail needs alerts.smtp.from and alerts.smtp.to as well");
+        }
         if self.engine.window.0.is_zero() || self.engine.horizon.0 < self.engine.window.0 {
             return value("engine.horizon", &format!("{:?}", self.engine.horizon.0), "the horizon is at least one engine.window");
         }
@@ -369,6 +400,27 @@ impl Config {
     /// A path of the file, from where the process stands.
     pub fn path(&self, path: &Path) -> PathBuf {
         self.base.join(path)
+    }
+
+    /// The store's address, with the file of SQLite from where the process stands.
+    pub fn store_url(&self) -> String {
+        match self.store.url.strip_prefix("sqlite:") {
+            Some(file) => format!("sqlite:{}", self.path(Path::new(file.trim_start_matches("//"))).display()),
+            None => self.store.url.clone(),
+        }
+    }
+
+    /// Where people reach the dashboard.
+    pub fn dashboard_url(&self, bound: Option<SocketAddr>) -> String {
+        if !self.dashboard.url.is_empty() {
+            return self.dashboard.url.trim_end_matches('/').to_owned();
+        }
+        let scheme = if self.dashboard.certificate.as_os_str().is_empty() { "http" } else { "https" };
+        match bound.or(self.dashboard.listen.0) {
+            Some(address) if address.ip().is_unspecified() => format!("{scheme}://localhost:{}", address.port()),
+            Some(address) => format!("{scheme}://{address}"),
+            None => String::new(),
+        }
     }
 
     /// The store as it may be shown: its file from where the process stands, or the server without the password.

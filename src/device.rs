@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use rumqttc::{AsyncClient, EventLoop, MqttOptions, PublishNoticeError, PublishOptions, QoS};
+use rumqttc::{AsyncClient, EventLoop, MqttOptions, PubAckReason, PublishNoticeError, PublishOptions, PublishResult, QoS};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -56,6 +56,7 @@ impl Device {
             let options = PublishOptions::new(QoS::AtLeastOnce);
             let notice = self.client.publish_tracked(topic.to_owned(), payload.clone(), options).await.context("the MQTT client ended")?;
             match notice.wait_async().await {
+                Ok(PublishResult::Qos1(puback)) if puback.reason != PubAckReason::Success => return Ok(Verdict::Refused(format!("{:?}", puback.reason))),
                 Ok(_) => return Ok(Verdict::Accepted),
                 Err(PublishNoticeError::V5PubAck(reason)) => return Ok(Verdict::Refused(format!("{reason:?}"))),
                 Err(PublishNoticeError::SessionReset | PublishNoticeError::Recv | PublishNoticeError::BrokerOnlySessionResume) => {

@@ -5,9 +5,12 @@ mod commands;
 mod config;
 mod device;
 mod exit;
+mod installation;
 mod ledger;
 mod output;
 mod recording;
+mod roles;
+mod telemetry;
 mod ward;
 
 use std::io::Write;
@@ -15,6 +18,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use roles::Role;
 
 /// Watches patients at home: vitals in over MQTT, alerts out to who must act.
 #[derive(Debug, Parser)]
@@ -26,6 +30,31 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Shows Vigil at work: simulated patients, every role in this process
+    Demo(commands::demo::Demo),
+    /// Makes an installation: configuration, keys, the first administrator
+    Init(commands::init::Init),
+    /// Runs every role in this process
+    Serve(commands::serve::Serve),
+    /// Runs the gateway that devices connect to (Kafka only)
+    Ingest(commands::serve::Serve),
+    /// Runs the engine and the archive (Kafka only)
+    Processor(commands::serve::Serve),
+    /// Runs episodes, pages and the relay of settings (Kafka only)
+    Alerts(commands::serve::Serve),
+    /// Runs the dashboard (Kafka only)
+    DashboardApi(commands::serve::Serve),
+    /// Says what this installation holds and whether it answers
+    Status(commands::status::Status),
+    /// Registers patients
+    #[command(subcommand)]
+    Patient(commands::patient::PatientCommand),
+    /// Registers and assigns devices
+    #[command(subcommand)]
+    Device(commands::device::DeviceCommand),
+    /// Adds users, links and tokens
+    #[command(subcommand)]
+    User(commands::user::UserCommand),
     /// Looks at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -68,6 +97,17 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             writeln!(out, "lake     {}", read.path(&read.lake.path).display())?;
             Ok(())
         }
+        Command::Demo(demo) => runtime()?.block_on(commands::demo::run(demo)),
+        Command::Init(init) => runtime()?.block_on(commands::init::run(init)),
+        Command::Serve(serve) => runtime()?.block_on(commands::serve::run(serve, &Role::ALL)),
+        Command::Ingest(serve) => runtime()?.block_on(commands::serve::run(serve, &[Role::Ingest])),
+        Command::Processor(serve) => runtime()?.block_on(commands::serve::run(serve, &[Role::Processor])),
+        Command::Alerts(serve) => runtime()?.block_on(commands::serve::run(serve, &[Role::Alerts])),
+        Command::DashboardApi(serve) => runtime()?.block_on(commands::serve::run(serve, &[Role::DashboardApi])),
+        Command::Status(status) => runtime()?.block_on(commands::status::run(status)),
+        Command::Patient(command) => runtime()?.block_on(commands::patient::run(command)),
+        Command::Device(command) => runtime()?.block_on(commands::device::run(command)),
+        Command::User(command) => runtime()?.block_on(commands::user::run(command)),
         Command::Replay(replay) => runtime()?.block_on(commands::replay::run(replay)),
         Command::Simulate(simulate) => runtime()?.block_on(commands::simulate::run(simulate)),
     }

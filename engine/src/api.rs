@@ -73,6 +73,8 @@ pub struct Breach {
 pub struct Sample {
     pub id: ReadingId,
     pub at: EventTime,
+    pub stamped_at: EventTime,
+    pub received_at: EventTime,
     pub value: f64,
     pub late: bool,
     pub test: bool,
@@ -114,7 +116,7 @@ pub struct Stats {
     pub rules_refused: u64,
 }
 
-/// A snapshot that cannot be used; the processor takes the one before or replays.
+/// A snapshot that cannot be used, or not be written; the processor takes the one before or replays.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SnapshotError {
     #[error("not a snapshot of vigil")]
@@ -131,4 +133,6 @@ pub enum SnapshotError {
     Config { what: &'static str, found: Micros, wanted: Micros },
     #[error("the snapshot's {0} is unreadable")]
     Content(String),
+    #[error("the engine's state cannot be written as a snapshot: {0}")]
+    Unwritable(String),
 }

@@ -39,7 +39,9 @@ impl Engine {
         snapshot::read(config, bytes)
     }
 
-    pub fn snapshot(&self) -> Vec<u8> {
+    /// # Errors
+    /// When the state cannot be written: no snapshot is better than one that cannot be restored.
+    pub fn snapshot(&self) -> Result<Vec<u8>, SnapshotError> {
         snapshot::write(self)
     }
 
@@ -179,8 +181,19 @@ impl Engine {
         let Some(series) = self.fold.patients.get(patient).and_then(|folded| folded.series.get(&metric)) else { return Vec::new() };
         let start = series.samples.partition_point(|kept| kept.at < from);
         let live = series.samples.iter().skip(start).filter(|kept| !kept.voided);
-        live.map(|s| Sample { id: s.id, at: s.at, value: s.value, late: s.late, test: s.test, typed: s.typed, clock: s.clock, device: s.device.clone() })
-            .collect()
+        live.map(|s| Sample {
+            id: s.id,
+            at: s.at,
+            stamped_at: s.stamped_at,
+            received_at: s.received_at,
+            value: s.value,
+            late: s.late,
+            test: s.test,
+            typed: s.typed,
+            clock: s.clock,
+            device: s.device.clone(),
+        })
+        .collect()
     }
 
     pub fn latest(&self, patient: &PatientId, metric: Metric) -> Option<Latest> {
@@ -216,6 +229,18 @@ impl Engine {
             Source::Windowed { .. } => None,
         });
         Some(Breach { rule: rule.id.clone(), limit, priority: rule.priority })
+    }
+
+    /// Of the `silent` rules of this metric: when the first raises if nothing is heard before, or when it was raised; whether it is open.
+    pub fn silence(&self, patient: &PatientId, metric: Metric) -> Option<(Arrived, bool)> {
+        let decided = self.decide.patients.get(patient)?;
+        let silent = self.book.rules.iter().filter(|rule| matches!(rule.kind, RuleKind::Silent { metric: of, .. } if of == metric));
+        let states = silent.filter_map(|rule| decided.rules.get(&rule.id));
+        let due = |state: &crate::decide::RuleState| match &state.open {
+            Some(open) => Some((Arrived(open.raised_at.0), true)),
+            None => state.due.map(|due| (due, false)),
+        };
+        states.filter_map(due).min_by_key(|(due, open)| (!open, *due))
     }
 
     /// The rules it decides by.

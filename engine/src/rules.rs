@@ -209,6 +209,25 @@ struct Refusal(String, Range<usize>, String);
 /// # Errors
 /// Every mistake, each with its place and its remedy.
 pub fn compile(toml: &str) -> Result<RuleBook, Diagnostics> {
+    let mut book = read(toml)?;
+    // an installation's rules cannot leave it out
+    book.rules.extend(read(CANARY)?.rules);
+    book.rules.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(book)
+}
+
+/// Built in: it raises and clears with the canary, so that its transitions show that readings are evaluated.
+const CANARY: &str = r#"
+[[rule]]
+id = "vigil-canary"
+name = "Canary"
+priority = "low"
+when = "last(canary, '5 min') >= 1"
+clear = "last(canary, '5 min') < 1"
+source = "Vigil's own: no vital sign"
+"#;
+
+fn read(toml: &str) -> Result<RuleBook, Diagnostics> {
     let file: FileToml = match toml::from_str(toml) {
         Ok(file) => file,
         Err(error) => {
@@ -222,7 +241,9 @@ pub fn compile(toml: &str) -> Result<RuleBook, Diagnostics> {
         let span = entry.span();
         match rule(toml, entry.into_inner(), span) {
             Ok((rule, warnings, id_span)) => {
-                if book.rules.iter().any(|other| other.id == rule.id) {
+                if rule.id.as_str() == schemas::CANARY_RULE && toml != CANARY {
+                    errors.push(Refusal(format!("`{}` is Vigil's own rule", rule.id), id_span, "choose another id".to_owned()));
+                } else if book.rules.iter().any(|other| other.id == rule.id) {
                     errors.push(Refusal(
                         format!("two rules have the id `{}`", rule.id),
                         id_span,

@@ -55,9 +55,12 @@ fn content(what: impl std::fmt::Display) -> SnapshotError {
     SnapshotError::Content(what.to_string())
 }
 
-pub(crate) fn write(engine: &Engine) -> Vec<u8> {
-    let header = serde_json::to_vec(&header(engine)).unwrap_or_default();
-    let samples = samples(engine).unwrap_or_default();
+/// # Errors
+/// When a part of the state has no form in the format: what is returned can be restored.
+pub(crate) fn write(engine: &Engine) -> Result<Vec<u8>, SnapshotError> {
+    let unwritable = |what: &dyn std::fmt::Display| SnapshotError::Unwritable(what.to_string());
+    let header = serde_json::to_vec(&header(engine)).map_err(|error| unwritable(&error))?;
+    let samples = samples(engine).map_err(|error| unwritable(&error))?;
     let mut bytes = Vec::with_capacity(HEAD + header.len() + samples.len() + 32);
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&FORMAT.to_le_bytes());
@@ -67,7 +70,7 @@ pub(crate) fn write(engine: &Engine) -> Vec<u8> {
     bytes.extend_from_slice(&samples);
     let sum = Sha256::digest(&bytes);
     bytes.extend_from_slice(&sum);
-    bytes
+    Ok(bytes)
 }
 
 fn header(engine: &Engine) -> Header {

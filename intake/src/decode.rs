@@ -68,12 +68,12 @@ pub fn decode(message: &Message<'_>, registry: &Registry, clock: &mut DeviceCloc
         clock.heard(sent_at, message.received_at, message.dup);
     }
     let shift = shift(&parsed, known, clock, message.received_at);
-    let boot = parsed.boot;
+    let (seq, boot) = (parsed.seq, parsed.boot);
     let entries = parsed.entries.into_iter().enumerate();
     entries
         .map(|(number, entry)| {
             let stamped_at = entry.stamped_at;
-            let decided = entry.read.and_then(|read| place(message, registry, known, read, boot, shift));
+            let decided = entry.read.and_then(|read| place(message, registry, known, Read { seq: read.seq.or(seq), boot: read.boot.or(boot), ..read }, shift));
             decided.unwrap_or_else(|Refused(reason, detail)| Decided::Dead(dead(message, &entry.bytes, number, entry.metric, stamped_at, reason, detail)))
         })
         .collect()
@@ -87,7 +87,7 @@ fn shift(parsed: &Parsed, known: &Known, clock: &DeviceClock, received_at: Event
     if newest - received_at > TOLERANCE || newest < known.min_time { slow + (received_at - newest) } else { slow }
 }
 
-fn place(message: &Message<'_>, registry: &Registry, known: &Known, read: Read, boot: Option<u64>, shift: Micros) -> Result<Decided, Refused> {
+fn place(message: &Message<'_>, registry: &Registry, known: &Known, read: Read, shift: Micros) -> Result<Decided, Refused> {
     let (at, stamped_at, clock) = match read.stamped_at {
         None => (message.received_at, message.received_at, ClockState::Unstamped),
         Some(stamped) if shift == Micros::ZERO => (stamped, stamped, ClockState::AsSent),
@@ -101,7 +101,7 @@ fn place(message: &Message<'_>, registry: &Registry, known: &Known, read: Read, 
         Ok(None) => return Err(Refused(Reason::Unassigned, format!("nobody wore device `{}` at {at}; assign it from then on", known.device))),
         Err(Ambiguous) => return Err(Refused(Reason::Ambiguous, format!("two patients claim device `{}` at {at}; end one assignment", known.device))),
     };
-    let boot = read.boot.or(boot);
+    let boot = read.boot;
     // a restarted clock that repeats a stamp is another reading; a resend is the same
     let hour = Micros::hours(1).0;
     let told_apart = boot.or_else(|| (clock == ClockState::Corrected).then(|| at.0.div_euclid(hour).unsigned_abs()));

@@ -1,4 +1,4 @@
-//! Vigil's own JSON: one reading, an array of them, or `{"sent_at", "boot", "readings": […]}`.
+//! Vigil's own JSON: one reading, an array of them, or `{"sent_at", "seq", "boot", "readings": […]}`.
 
 use schemas::{EventTime, Metric, Reason};
 use serde_json::{Map, Value};
@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 #[derive(Debug)]
 pub(crate) struct Parsed {
     pub sent_at: Option<EventTime>,
+    pub seq: Option<u64>,
     pub boot: Option<u64>,
     pub entries: Vec<Entry>,
 }
@@ -36,7 +37,7 @@ pub(crate) struct Read {
 pub(crate) struct Refused(pub Reason, pub String);
 
 const READING: [&str; 7] = ["metric", "value", "unit", "measured_at", "seq", "boot", "sent_at"];
-const ENVELOPE: [&str; 3] = ["sent_at", "boot", "readings"];
+const ENVELOPE: [&str; 4] = ["sent_at", "seq", "boot", "readings"];
 const SHAPE: &str = r#"expected {"metric": "spo2", "value": 97, "unit": "%", "measured_at": "2026-11-22T06:00:00Z"}"#;
 
 pub(crate) fn parse(payload: &[u8]) -> Result<Parsed, Refused> {
@@ -63,8 +64,8 @@ pub(crate) fn parse(payload: &[u8]) -> Result<Parsed, Refused> {
         return Err(Refused(Reason::Empty, "there is no reading in it".to_owned()));
     }
     let sent_at = time(outer.remove("sent_at").as_ref(), "sent_at")?;
-    let boot = whole(outer.get("boot"), "boot")?;
-    Ok(Parsed { sent_at, boot, entries: values.into_iter().map(|value| entry(value, single)).collect() })
+    let (seq, boot) = (whole(outer.get("seq"), "seq")?, whole(outer.get("boot"), "boot")?);
+    Ok(Parsed { sent_at, seq, boot, entries: values.into_iter().map(|value| entry(value, single)).collect() })
 }
 
 fn entry(value: Value, single: bool) -> Entry {
@@ -79,6 +80,9 @@ fn read(value: Value) -> Result<Read, Refused> {
     known(&object, &READING)?;
     let name = object.get("metric").and_then(Value::as_str).ok_or_else(|| Refused(Reason::Malformed, format!("`metric` is missing; {SHAPE}")))?;
     let metric: Metric = name.parse().map_err(|error: schemas::UnknownMetric| Refused(Reason::UnknownMetric, error.to_string()))?;
+    if metric == Metric::Canary {
+        return Err(Refused(Reason::UnknownMetric, "`canary` is Vigil's own; a device cannot measure it".to_owned()));
+    }
     let unit = match object.get("unit") {
         None | Some(Value::Null) => None,
         Some(Value::String(unit)) => Some(unit.clone()),

@@ -41,7 +41,10 @@ pub struct Record {
     pub value: Bytes,
 }
 
-/// Resolves once: `Ok` means durable (J1).
+/// What a receipt says when the record is durable, but the journal no longer knows where: a broker that forgot its answer.
+pub const OFFSET_UNKNOWN: Offset = Offset(-1);
+
+/// Resolves once: `Ok` means durable (J1), with the record's offset, or [`OFFSET_UNKNOWN`].
 #[derive(Debug)]
 pub struct Receipt(oneshot::Receiver<Result<Offset, AppendError>>);
 
@@ -80,7 +83,7 @@ pub struct Full;
 pub enum AppendError {
     #[error("the journal is closed")]
     Closed,
-    #[error("the disk is full: free space, or lower journal.embedded.retention")]
+    #[error("the disk is full: free space, or lower journal.retention")]
     DiskFull,
     #[error("a record of {bytes} bytes; at most {limit} are possible")]
     TooLarge { bytes: usize, limit: usize },
@@ -93,7 +96,7 @@ pub enum AppendError {
 pub enum Start {
     Earliest,
     At(Offset),
-    /// After the last record there is now.
+    /// After the last record there is when the reader gets to it.
     Latest,
 }
 
@@ -148,7 +151,9 @@ pub enum ReadError {
 pub enum OpenError {
     #[error("the journal {path} is in use by another process (pid {pid}): embedded means one process; stop it, or use journal.kind = \"kafka\"", pid = pid.map_or_else(|| "unknown".to_owned(), |p| p.to_string()))]
     Locked { path: String, pid: Option<u32> },
-    #[error("the journal {path} belongs to installation {found}, not to {expected}: point journal.embedded.path at this installation's own file")]
+    #[error(
+        "the journal {path} belongs to installation {found}, not to {expected}: point journal.path (embedded) or journal.bootstrap (kafka) at this installation's own"
+    )]
     OtherInstallation { path: String, found: String, expected: String },
     #[error(
         "the journal has {found} partitions, the configuration says {expected}; the number is fixed for the life of an installation: set journal.partitions = {found}"

@@ -18,6 +18,10 @@ impl Budget {
         Self { left: AtomicUsize::new(bytes), whole: bytes, freed: Notify::new() }
     }
 
+    pub const fn whole(&self) -> usize {
+        self.whole
+    }
+
     /// A record larger than the whole budget passes alone: it must not wait for ever.
     pub fn take(&self, bytes: usize) -> Result<usize, Full> {
         let bytes = bytes.min(self.whole);

@@ -47,6 +47,8 @@ pub struct EmbeddedConfig {
     pub retention: Duration,
     /// The oldest rows go while the file holds more than this, under the same condition.
     pub retention_bytes: u64,
+    /// How often retention looks.
+    pub sweep_every: Duration,
     /// The file may not grow beyond this many bytes; for a quota, and for the test of a full disk.
     pub max_bytes: Option<u64>,
 }
@@ -60,6 +62,7 @@ impl EmbeddedConfig {
             budget: 64 << 20,
             retention: Duration::from_secs(30 * 86_400),
             retention_bytes: 20 << 30,
+            sweep_every: Duration::from_secs(60),
             max_bytes: None,
         }
     }

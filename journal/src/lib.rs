@@ -9,6 +9,7 @@
 mod api;
 mod budget;
 pub mod embedded;
+pub mod kafka;
 pub mod memory;
 mod reading;
 

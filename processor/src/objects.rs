@@ -1,16 +1,23 @@
 //! Immutable objects under names: a local folder for now. What exists is whole and durable.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// Blocking: call it off the runtime.
 pub trait Objects: Send + Sync + 'static {
     /// Creates the object if there is none of that name; `false`: there was one, and it stays.
     fn create(&self, name: &str, bytes: &[u8]) -> io::Result<bool>;
     fn read(&self, name: &str) -> io::Result<Vec<u8>>;
-    /// The names that start with `prefix/`, in order; without those that are still being written.
+    /// How many bytes it has.
+    fn size(&self, name: &str) -> io::Result<u64>;
+    /// `length` bytes from `from` on; fewer at its end.
+    fn read_at(&self, name: &str, from: u64, length: usize) -> io::Result<Vec<u8>>;
+    /// The names right under `prefix/`, of objects and of folders alike, in order; without those that are still being written.
     fn list(&self, prefix: &str) -> io::Result<Vec<String>>;
     fn remove(&self, name: &str) -> io::Result<()>;
 }
@@ -20,6 +27,8 @@ pub trait Objects: Send + Sync + 'static {
 pub struct LocalObjects {
     root: PathBuf,
     number: AtomicU64,
+    /// Folders that are known to be durable.
+    folders: Mutex<BTreeSet<PathBuf>>,
 }
 
 const PARTIAL: &str = ".partial-";
@@ -28,7 +37,7 @@ impl LocalObjects {
     pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
         fs::create_dir_all(&root)?;
-        Ok(Self { root, number: AtomicU64::new(0) })
+        Ok(Self { root, number: AtomicU64::new(0), folders: Mutex::default() })
     }
 
     /// A name never leaves the root.
@@ -42,31 +51,65 @@ fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+impl LocalObjects {
+    /// A new folder is an entry of its parent, up to the root; who made it may have died before it was durable.
+    fn folder(&self, folder: &Path) -> io::Result<()> {
+        if self.folders.lock().unwrap_or_else(PoisonError::into_inner).contains(folder) {
+            return Ok(());
+        }
+        fs::create_dir_all(folder)?;
+        folder.ancestors().skip(1).take_while(|parent| parent.starts_with(&self.root)).try_for_each(sync)?;
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner).insert(folder.to_owned());
+        Ok(())
+    }
+}
+
 impl Objects for LocalObjects {
     fn create(&self, name: &str, bytes: &[u8]) -> io::Result<bool> {
         let path = self.path(name)?;
         let folder = path.parent().unwrap_or(&self.root);
-        if !folder.exists() {
-            fs::create_dir_all(folder)?;
-            // the new folders are entries of their parents
-            folder.ancestors().skip(1).take_while(|parent| parent.starts_with(&self.root)).try_for_each(sync)?;
-        }
+        self.folder(folder)?;
         let partial = folder.join(format!("{PARTIAL}{}-{}", std::process::id(), self.number.fetch_add(1, Ordering::Relaxed)));
         let written = File::create_new(&partial).and_then(|mut file| {
             file.write_all(bytes)?;
             file.sync_all()
         });
         let linked = written.and_then(|()| fs::hard_link(&partial, &path));
-        fs::remove_file(&partial)?;
+        match fs::remove_file(&partial) {
+            // it was never there: why stands in `linked`
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         match linked {
             Ok(()) => sync(folder).map(|()| true),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            // whoever linked it may not have come to its own sync
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => sync(folder).map(|()| false),
             Err(error) => Err(error),
         }
     }
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
         fs::read(self.path(name)?)
+    }
+
+    fn size(&self, name: &str) -> io::Result<u64> {
+        fs::metadata(self.path(name)?).map(|found| found.len())
+    }
+
+    fn read_at(&self, name: &str, from: u64, length: usize) -> io::Result<Vec<u8>> {
+        let file = File::open(self.path(name)?)?;
+        let mut bytes = vec![0; length];
+        let mut have = 0;
+        while have < length {
+            match file.read_at(&mut bytes[have..], from + have as u64) {
+                Ok(0) => break,
+                Ok(read) => have += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(have);
+        Ok(bytes)
     }
 
     fn list(&self, prefix: &str) -> io::Result<Vec<String>> {
@@ -102,6 +145,10 @@ mod tests {
         assert!(objects.create("snapshots/0/7", b"seven").unwrap());
         assert!(!objects.create("snapshots/0/7", b"other").unwrap());
         assert_eq!(objects.read("snapshots/0/7").unwrap(), b"seven");
+        assert_eq!(objects.size("snapshots/0/7").unwrap(), 5);
+        assert_eq!(objects.read_at("snapshots/0/7", 1, 3).unwrap(), b"eve");
+        assert_eq!(objects.read_at("snapshots/0/7", 3, 9).unwrap(), b"en");
+        assert_eq!(objects.list("snapshots").unwrap(), ["snapshots/0"]);
         objects.create("snapshots/0/5", b"").unwrap();
         assert_eq!(objects.list("snapshots/0").unwrap(), ["snapshots/0/5", "snapshots/0/7"]);
         objects.remove("snapshots/0/5").unwrap();

@@ -1,24 +1,22 @@
-//! The loop: batches in, the engine off the runtime, outputs out, snapshots when everything before them is durable.
+//! The loop: it owns the reader and hands each partition's batches to that partition's worker, so that none waits for another.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use engine::{Arrival, Engine, Output};
-use journal::{AppendError, Event, Journal, Mode, OpenError, ReadError, Reader, Receipt, Record, Start, Topic};
-use schemas::{Arrived, Input, Offset, Partition};
+use journal::{AppendError, Assignment, Event, Journal, Mode, OpenError, ReadError, Reader, Start, Topic};
+use schemas::{Offset, Partition};
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::objects::Objects;
+use crate::worker::{News, Say, Work, Worker};
 
-/// Outputs that may wait for their receipts before the next batch is taken.
-const UNCONFIRMED: usize = 16_384;
-/// How many snapshots of a partition are kept.
-const KEPT: usize = 3;
-/// A tick is appended again if the one before was not heard for this long.
-const TICK_AGAIN: Duration = Duration::from_secs(2);
+/// Batches that may wait for one partition's worker; then nothing more is read. A batch has at most 4096 records and 4 MiB.
+const WAITING: usize = 2;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// Cut for every partition; its `partition` is set when one is assigned.
     pub engine: engine::Config,
@@ -41,203 +39,139 @@ pub enum ProcessorError {
     Read(#[from] ReadError),
     #[error("an output was not stored: {0}")]
     Append(#[from] AppendError),
-    #[error("partition {partition} has inputs from {earliest} on, and {wanted} is needed: what lies between is gone; restore the journal or the snapshots")]
-    Gap { partition: Partition, wanted: Offset, earliest: Offset },
+    #[error(
+        "partition {partition} has inputs from {earliest} on, and {wanted} is needed: what lies between is gone from the journal, and not in the lake ({lake}); restore the journal, the lake or the snapshots from a backup"
+    )]
+    Gap { partition: Partition, wanted: Offset, earliest: Offset, lake: String },
+    #[error(
+        "the snapshot of partition {partition} is at {wanted}, the journal ends at {next}: the journal is another installation's, or was restored from an older backup; restore one of the same time, or remove the folder snapshots/{partition} to begin with what the journal has"
+    )]
+    Ahead { partition: Partition, wanted: Offset, next: Offset },
     #[error("snapshots: {0}")]
     Objects(#[from] std::io::Error),
     #[error("a worker thread ended early")]
-    Worker(#[from] tokio::task::JoinError),
-}
-
-struct Owned {
-    /// `None` only while it is applied on another thread.
-    engine: Option<Engine>,
-    receipts: VecDeque<Receipt>,
-    /// `next` of the newest snapshot, and when it was taken.
-    snapshot: (Offset, Instant),
-    /// The due for which a tick was appended, and when.
-    ticked: Option<(Arrived, Instant)>,
+    Worker(#[from] JoinError),
 }
 
 pub struct Processor {
     config: Config,
     journal: Arc<dyn Journal>,
     objects: Arc<dyn Objects>,
-    owned: BTreeMap<Partition, Owned>,
 }
 
-fn wall() -> Arrived {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Arrived(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+/// A partition that is ours.
+struct Owned {
+    assignment: Assignment,
+    work: mpsc::Sender<Work>,
+    task: AbortHandle,
 }
 
-fn folder(partition: Partition) -> String {
-    format!("snapshots/{partition}")
-}
+type Tasks = JoinSet<Result<(), ProcessorError>>;
 
 impl Processor {
     pub fn new(config: Config, journal: Arc<dyn Journal>, objects: Arc<dyn Objects>) -> Self {
-        Self { config, journal, objects, owned: BTreeMap::new() }
+        Self { config, journal, objects }
     }
 
     /// Until `stop`; then every output is confirmed and every partition has its snapshot.
-    pub async fn run(mut self, stop: CancellationToken) -> Result<(), ProcessorError> {
+    pub async fn run(self, stop: CancellationToken) -> Result<(), ProcessorError> {
         let mut reader = self.journal.reader(Topic::Inputs, Mode::Group("processor".to_owned()))?;
+        // unbounded, because a worker must never wait for who waits for it; it says a few words per snapshot
+        let (say, mut news) = mpsc::unbounded_channel();
+        let mut owned: BTreeMap<Partition, Owned> = BTreeMap::new();
+        let mut tasks = Tasks::new();
+        let mut waiting: Option<(Partition, Work)> = None;
         loop {
-            let event = tokio::select! {
+            tokio::select! {
                 () = stop.cancelled() => break,
-                event = reader.next() => Some(event?),
-                () = tokio::time::sleep(self.quiet_for()) => None,
-            };
-            match event {
-                None => self.ticks().await?,
-                Some(Event::Assigned { partition, .. }) => {
-                    let owned = self.load(partition).await?;
-                    reader.start(partition, Start::At(owned.snapshot.0));
-                    self.owned.insert(partition, owned);
-                }
-                Some(Event::Revoked { partition }) => drop(self.owned.remove(&partition)),
-                Some(Event::OutOfRange { partition, wanted, earliest }) => return Err(ProcessorError::Gap { partition, wanted, earliest }),
-                Some(Event::Batch { partition, records, .. }) => {
-                    self.batch(partition, &records).await?;
-                    if self.snapshot_due(partition) {
-                        self.snapshot(partition, &mut *reader).await?;
+                Some(ended) = tasks.join_next() => settled(ended)?,
+                Some(news) = news.recv() => hear(&mut *reader, &owned, news),
+                permit = room(&owned, waiting.as_ref()), if waiting.is_some() => {
+                    // no permit: the worker ended, and says why
+                    if let (Some((_, work)), Some(permit)) = (waiting.take(), permit) {
+                        permit.send(work);
                     }
                 }
+                event = reader.next(), if waiting.is_none() => match event? {
+                    Event::Assigned { partition, assignment } => {
+                        let worker = self.worker(partition, say.clone(), assignment);
+                        let (work, queue) = mpsc::channel(WAITING);
+                        owned.insert(partition, Owned { assignment, work, task: tasks.spawn(worker.run(queue)) });
+                    }
+                    Event::Revoked { partition } => {
+                        if let Some(gone) = owned.remove(&partition) {
+                            silence(&mut tasks, &gone.task).await?;
+                        }
+                    }
+                    Event::OutOfRange { partition, wanted, earliest } => waiting = Some((partition, Work::OutOfRange { wanted, earliest })),
+                    Event::Batch { partition, assignment, records } if owned.get(&partition).is_some_and(|owned| owned.assignment == assignment) => {
+                        waiting = Some((partition, Work::Batch(records)));
+                    }
+                    Event::Batch { .. } => {}
+                },
             }
         }
-        let partitions: Vec<Partition> = self.owned.keys().copied().collect();
-        for partition in partitions {
-            self.snapshot(partition, &mut *reader).await?;
+        let assignments: BTreeMap<Partition, Assignment> = owned.iter().map(|(partition, owned)| (*partition, owned.assignment)).collect();
+        tracing::info!(partitions = assignments.len(), "processor drains");
+        // without a sender each worker finishes its queue and drains
+        owned.clear();
+        let mut result = Ok(());
+        while let Some(ended) = tasks.join_next().await {
+            result = result.and(settled(ended));
         }
-        Ok(())
+        while let Ok(news) = news.try_recv() {
+            if assignments.get(&news.partition) == Some(&news.assignment) {
+                tell(&mut *reader, news);
+            }
+        }
+        result
     }
 
-    /// The newest readable snapshot, or the beginning.
-    async fn load(&self, partition: Partition) -> Result<Owned, ProcessorError> {
-        let objects = self.objects.clone();
-        let config = engine::Config { partition, ..self.config.engine };
-        let engine = tokio::task::spawn_blocking(move || -> std::io::Result<Engine> {
-            for name in objects.list(&folder(partition))?.iter().rev() {
-                let bytes = match objects.read(name) {
-                    Ok(bytes) => bytes,
-                    // pruned meanwhile, by who had the partition before us
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                    Err(error) => return Err(error),
-                };
-                match Engine::restore(config, &bytes) {
-                    Ok(engine) => return Ok(engine),
-                    Err(error) => tracing::error!(%name, %error, "a snapshot cannot be used, the one before is taken"),
-                }
-            }
-            Ok(Engine::new(config))
+    fn worker(&self, partition: Partition, say: mpsc::UnboundedSender<News>, assignment: Assignment) -> Worker {
+        let config = Config { engine: engine::Config { partition, ..self.config.engine }, ..self.config };
+        Worker::new(config, self.journal.clone(), self.objects.clone(), move |what| {
+            // nobody listens any more: the processor ended
+            drop(say.send(News { partition, assignment, what }));
         })
-        .await??;
-        tracing::info!(%partition, next = %engine.next(), "partition assigned");
-        Ok(Owned { snapshot: (engine.next(), Instant::now()), engine: Some(engine), receipts: VecDeque::new(), ticked: None })
-    }
-
-    async fn batch(&mut self, partition: Partition, records: &[Record]) -> Result<(), ProcessorError> {
-        let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
-        let Some(mut engine) = owned.engine.take() else { return Ok(()) };
-        let arrivals: Vec<Arrival> =
-            records.iter().map(|record| Arrival { offset: record.offset, arrived_at: record.arrived_at, input: decode(partition, record) }).collect();
-        let (engine, outputs) = tokio::task::spawn_blocking(move || {
-            let outputs = engine.apply(&arrivals);
-            (engine, outputs)
-        })
-        .await?;
-        owned.engine = Some(engine);
-        for output in &outputs {
-            let (topic, key, value) = match output {
-                Output::Window(window) => (Topic::Windows, window.patient.as_bytes(), window.encode()),
-                Output::Transition(transition) => (Topic::Alerts, transition.patient.as_bytes(), transition.encode()),
-            };
-            let receipt = loop {
-                match self.journal.append(topic, partition, key, value.clone()) {
-                    Ok(receipt) => break receipt,
-                    Err(journal::Full) => self.journal.ready().await,
-                }
-            };
-            owned.receipts.push_back(receipt);
-            while owned.receipts.len() > UNCONFIRMED {
-                if let Some(oldest) = owned.receipts.pop_front() {
-                    oldest.await?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn snapshot_due(&self, partition: Partition) -> bool {
-        let Some(owned) = self.owned.get(&partition) else { return false };
-        let next = owned.engine.as_ref().map_or(owned.snapshot.0, Engine::next);
-        let new = u64::try_from(next.0 - owned.snapshot.0.0).unwrap_or(0);
-        new >= self.config.snapshot_every || (new > 0 && owned.snapshot.1.elapsed() >= self.config.snapshot_after)
-    }
-
-    /// P6: first the receipts, then the snapshot, then the reader's progress.
-    async fn snapshot(&mut self, partition: Partition, reader: &mut dyn Reader) -> Result<(), ProcessorError> {
-        let Some(owned) = self.owned.get_mut(&partition) else { return Ok(()) };
-        for receipt in owned.receipts.drain(..) {
-            receipt.await?;
-        }
-        let Some(engine) = owned.engine.take() else { return Ok(()) };
-        let next = engine.next();
-        let objects = self.objects.clone();
-        let engine = tokio::task::spawn_blocking(move || -> std::io::Result<Engine> {
-            let folder = folder(partition);
-            objects.create(&format!("{folder}/{:020}", next.0), &engine.snapshot())?;
-            let names = objects.list(&folder)?;
-            for name in names.iter().rev().skip(KEPT) {
-                match objects.remove(name) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-                    _ => {}
-                }
-            }
-            Ok(engine)
-        })
-        .await??;
-        owned.engine = Some(engine);
-        owned.snapshot = (next, Instant::now());
-        reader.done(partition, next);
-        Ok(())
-    }
-
-    /// How long until a timer is due in a partition from which nothing comes.
-    fn quiet_for(&self) -> Duration {
-        let now = wall();
-        let wait = |owned: &Owned| {
-            let due = owned.engine.as_ref()?.next_due()?;
-            let until = Duration::from_micros(u64::try_from((due - now).0).unwrap_or(0));
-            let again = owned.ticked.filter(|(ticked, _)| *ticked == due).map_or(Duration::ZERO, |(_, when)| TICK_AGAIN.saturating_sub(when.elapsed()));
-            Some(until.max(again).max(Duration::from_millis(10)))
-        };
-        self.owned.values().filter_map(wait).min().unwrap_or(Duration::from_secs(1)).min(Duration::from_secs(1))
-    }
-
-    /// Appends a Tick where a timer is due and nothing came: it changes when we hear, never what.
-    async fn ticks(&mut self) -> Result<(), ProcessorError> {
-        let now = wall();
-        for (partition, owned) in &mut self.owned {
-            let Some(due) = owned.engine.as_ref().and_then(Engine::next_due).filter(|due| *due < now) else { continue };
-            if owned.ticked.is_some_and(|(ticked, when)| ticked == due && when.elapsed() < TICK_AGAIN) {
-                continue;
-            }
-            // a full journal is not quiet: its own traffic moves the clock
-            if let Ok(receipt) = self.journal.append(Topic::Inputs, *partition, b"", Input::Tick.encode()) {
-                receipt.await?;
-            }
-            owned.ticked = Some((due, Instant::now()));
-        }
-        Ok(())
     }
 }
 
-/// A record that is no input still moves the clock and the offset.
-fn decode(partition: Partition, record: &Record) -> Input {
-    Input::decode(&record.value).unwrap_or_else(|error| {
-        tracing::error!(%partition, offset = %record.offset, %error, "an input cannot be read and decides nothing");
-        Input::Tick
-    })
+async fn room(owned: &BTreeMap<Partition, Owned>, waiting: Option<&(Partition, Work)>) -> Option<mpsc::OwnedPermit<Work>> {
+    let (partition, _) = waiting?;
+    owned.get(partition)?.work.clone().reserve_owned().await.ok()
+}
+
+/// An aborted worker is no failure.
+fn settled(ended: Result<Result<(), ProcessorError>, JoinError>) -> Result<(), ProcessorError> {
+    match ended {
+        Ok(ended) => ended,
+        Err(error) if error.is_cancelled() => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Returns when the worker is gone: nothing more is written on behalf of its partition.
+async fn silence(tasks: &mut Tasks, task: &AbortHandle) -> Result<(), ProcessorError> {
+    task.abort();
+    while !task.is_finished() {
+        match tasks.join_next().await {
+            Some(ended) => settled(ended)?,
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+/// What an earlier assignment's worker said is no news.
+fn hear(reader: &mut dyn Reader, owned: &BTreeMap<Partition, Owned>, news: News) {
+    if owned.get(&news.partition).is_some_and(|owned| owned.assignment == news.assignment) {
+        tell(reader, news);
+    }
+}
+
+fn tell(reader: &mut dyn Reader, news: News) {
+    match news.what {
+        Say::Start(from) => reader.start(news.partition, Start::At(from)),
+        Say::Done(next) => reader.done(news.partition, next),
+    }
 }

@@ -27,6 +27,8 @@ pub enum Metric {
     /// ACVPU: 0 alert, 1 new confusion, 2 voice, 3 pain, 4 unresponsive.
     Consciousness = 12,
     Battery = 13,
+    /// No vital sign: 1 and 0 in turn, by which Vigil hears whether its own evaluation lives. No device may send it.
+    Canary = 14,
 }
 
 /// Under which codes others know a metric.
@@ -73,7 +75,7 @@ const PERCENT: &[Unit] = &[unit("%")];
 // 1 kPa = 7.500 615 758 mmHg (conventional millimetre of mercury, 133.322 387 415 Pa)
 const PRESSURE: &[Unit] = &[unit("mm[Hg]"), unit("mmHg"), scaled("kPa", 1000.0 / 133.322_387_415)];
 
-static ENTRIES: [Entry; 13] = [
+static ENTRIES: [Entry; 14] = [
     Entry {
         metric: Metric::HeartRate,
         name: "heart_rate",
@@ -212,6 +214,16 @@ static ENTRIES: [Entry; 13] = [
         plausible: (0.0, 100.0),
         units: PERCENT,
     },
+    Entry {
+        metric: Metric::Canary,
+        name: "canary",
+        label: "Canary",
+        codes: Codes { loinc: &[], ucum: "1", mdc: &[] },
+        display_unit: "",
+        decimals: 0,
+        plausible: (0.0, 1.0),
+        units: &[unit("1")],
+    },
 ];
 
 /// The table stands in the order of the numbers: [`Metric::entry`] relies on it.
@@ -238,6 +250,7 @@ pub enum UnitError {
 }
 
 impl Metric {
+    /// What can be measured: all but the canary.
     pub const ALL: [Self; 13] = [
         Self::HeartRate,
         Self::Spo2,
@@ -289,7 +302,7 @@ impl Metric {
         self as u32
     }
     pub fn from_number(number: u32) -> Option<Self> {
-        Self::ALL.get((number as usize).checked_sub(1)?).copied()
+        if number == Self::Canary.number() { Some(Self::Canary) } else { Self::ALL.get((number as usize).checked_sub(1)?).copied() }
     }
     pub fn from_loinc(code: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|metric| metric.codes().loinc.contains(&code))
@@ -391,7 +404,7 @@ impl std::error::Error for UnknownMetric {}
 impl FromStr for Metric {
     type Err = UnknownMetric;
     fn from_str(text: &str) -> Result<Self, UnknownMetric> {
-        Self::ALL.into_iter().find(|metric| metric.name() == text).ok_or_else(|| UnknownMetric(text.chars().take(32).collect()))
+        Self::ALL.into_iter().chain([Self::Canary]).find(|metric| metric.name() == text).ok_or_else(|| UnknownMetric(text.chars().take(32).collect()))
     }
 }
 
@@ -413,13 +426,13 @@ mod tests {
 
     #[test]
     fn numbers_names_and_units_agree() {
-        for metric in Metric::ALL {
+        for metric in Metric::ALL.into_iter().chain([Metric::Canary]) {
             assert_eq!(Metric::from_number(metric.number()), Some(metric));
             assert_eq!(metric.name().parse(), Ok(metric));
             assert_eq!(metric.units()[0].name, metric.codes().ucum);
         }
         assert_eq!(Metric::from_number(0), None);
-        assert_eq!(Metric::from_number(14), None);
+        assert_eq!(Metric::from_number(15), None);
     }
 
     /// LOINC's check digit is mod 10 over the digits before the dash (Luhn).

@@ -1,6 +1,21 @@
 //! Which partition a key belongs to: computed by us, as Java clients do, so that every writer agrees.
 
-use crate::Partition;
+use crate::{IdError, Partition, PatientId};
+
+/// The built-in rule that raises and clears with the canary: see [`crate::Metric::Canary`].
+pub const CANARY_RULE: &str = "vigil-canary";
+
+/// The patient who does not exist, one for each partition: `vigil-canary-{n}`, by the first n whose key falls there.
+pub fn canary_patient(partition: Partition, partitions: u32) -> Result<PatientId, IdError> {
+    let mut n = 0u32;
+    loop {
+        let id = PatientId::parse(&format!("vigil-canary-{n}"))?;
+        if partition_of(id.as_bytes(), partitions).0 == partition.0 % partitions.max(1) {
+            return Ok(id);
+        }
+        n += 1;
+    }
+}
 
 /// `murmur2(key) & 0x7fff_ffff % partitions`, the default partitioner of Kafka's Java clients.
 ///
@@ -35,6 +50,15 @@ pub fn murmur2(data: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_partition_has_its_canary() {
+        for partitions in [1, 4, 7] {
+            for partition in (0..partitions).map(Partition) {
+                assert_eq!(partition_of(canary_patient(partition, partitions).unwrap().as_bytes(), partitions), partition);
+            }
+        }
+    }
 
     /// Values of Kafka's own `UtilsTest.testMurmur2`.
     #[test]

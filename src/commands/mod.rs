@@ -1,4 +1,10 @@
-//! One module per command.
-
+pub mod demo;
+pub mod device;
+pub mod import;
+pub mod init;
+pub mod patient;
 pub mod replay;
+pub mod serve;
 pub mod simulate;
+pub mod status;
+pub mod user;

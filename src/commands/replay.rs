@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use schemas::EventTime;
 use serde_json::json;
 
 use crate::device::{Account, Device, Verdict, WINDOW};
+use crate::installation::now;
 use crate::ledger::{Entry, Ledger};
 use crate::output::{self, Format};
 use crate::recording::{self, Recorded};
@@ -94,7 +95,8 @@ pub async fn run(args: Replay) -> anyhow::Result<()> {
 
 async fn publish(device: &Device, ledger: &Ledger, seq: u64, row: &Recorded) -> anyhow::Result<Verdict> {
     let topic = format!("v1/devices/{}/vitals", row.device);
-    let payload = json!({"sent_at": row.stored_at, "readings": [{
+    // `sent_at` is true: were it the recording's, the gateway would find a clock that is steadily slow
+    let payload = json!({"sent_at": now(), "readings": [{
         "metric": row.metric, "value": row.value, "unit": row.unit, "measured_at": row.measured_at, "seq": seq,
     }]})
     .to_string();
@@ -116,8 +118,4 @@ fn progress(total: u64) -> ProgressBar {
     let target = if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} {per_sec} {eta}").unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::with_draw_target(Some(total), target).with_style(style)
-}
-
-fn now() -> EventTime {
-    EventTime(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX)))
 }

@@ -1,12 +1,11 @@
 //! `vigil simulate`: devices against any gateway, each with its own connection and password.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bytes::Bytes;
 use clap::Args;
-use schemas::EventTime;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -14,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::device::{Account, Device, Verdict};
 use crate::exit::Unreachable;
+use crate::installation::{micros, now};
 use crate::output::{self, Format};
 use crate::ward::Patient;
 
@@ -49,6 +49,8 @@ pub struct Fleet {
     pub deteriorating: usize,
     pub speed: f64,
     pub seed: u64,
+    /// How many seconds of the ward's life had passed before: each device uploads them first, as one that was out of reach.
+    pub before_s: f64,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -83,7 +85,7 @@ pub async fn run(args: Simulate) -> anyhow::Result<()> {
         tokio::time::sleep(limit).await;
         ends.cancel();
     });
-    let tally = play(Fleet { accounts, deteriorating: args.deteriorating, speed: args.speed, seed: args.seed }, stop).await?;
+    let tally = play(Fleet { accounts, deteriorating: args.deteriorating, speed: args.speed, seed: args.seed, before_s: 0.0 }, stop).await?;
     let row = json!({"accepted": tally.accepted, "refused": tally.refused});
     output::print(Format::or_default(args.format), row.as_object().map(std::slice::from_ref).unwrap_or_default())?;
     Ok(())
@@ -97,7 +99,8 @@ pub async fn play(fleet: Fleet, stop: CancellationToken) -> anyhow::Result<Tally
     for (index, account) in fleet.accounts.into_iter().enumerate() {
         let patient = Patient::new(fleet.seed, index, fleet.deteriorating);
         // devices do not beat together: each starts at its own place in the interval
-        devices.spawn(monitor(account, patient, began, EVERY_S * index as f64 / count, fleet.speed, stop.clone()));
+        let life = Life { began, before_s: fleet.before_s, phase_s: EVERY_S * index as f64 / count, speed: fleet.speed };
+        devices.spawn(monitor(account, patient, life, stop.clone()));
     }
     let mut tally = Tally::default();
     while let Some(one) = devices.join_next().await {
@@ -108,18 +111,28 @@ pub async fn play(fleet: Fleet, stop: CancellationToken) -> anyhow::Result<Tally
     Ok(tally)
 }
 
-async fn monitor(account: Account, mut patient: Patient, began: Instant, phase: f64, speed: f64, stop: CancellationToken) -> anyhow::Result<Tally> {
+/// How a device's time runs.
+struct Life {
+    began: Instant,
+    before_s: f64,
+    phase_s: f64,
+    speed: f64,
+}
+
+async fn monitor(account: Account, mut patient: Patient, life: Life, stop: CancellationToken) -> anyhow::Result<Tally> {
     let topic = format!("v1/devices/{}/vitals", account.user);
     let device = Device::connect(&account, &account.user);
     let mut tally = Tally::default();
     for seq in 0u64.. {
-        let at = phase + EVERY_S * seq as f64;
-        let due = began + Duration::from_secs_f64(at / speed);
+        let at = life.phase_s + EVERY_S * seq as f64;
+        let since = at - life.before_s;
         tokio::select! {
             () = stop.cancelled() => break,
-            () = tokio::time::sleep_until(due.into()) => {}
+            () = tokio::time::sleep_until((life.began + Duration::from_secs_f64(since.max(0.0) / life.speed)).into()) => {}
         }
-        let payload = message(patient.measure(at), seq);
+        // before the beginning a second was a second
+        let ago = if since < 0.0 { Duration::from_secs_f64(-since) + life.began.elapsed() } else { Duration::ZERO };
+        let payload = message(patient.measure(at), seq, ago);
         tokio::select! {
             () = grace(&stop) => break,
             verdict = device.publish(&topic, payload) => match verdict? {
@@ -138,9 +151,10 @@ async fn grace(stop: &CancellationToken) {
     tokio::time::sleep(Duration::from_secs(2)).await;
 }
 
-fn message(vitals: crate::ward::Vitals, seq: u64) -> Bytes {
-    let now = EventTime(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX)));
-    let reading = |metric: &str, value: f64, unit: &str| json!({"metric": metric, "value": value, "unit": unit, "measured_at": now});
+fn message(vitals: crate::ward::Vitals, seq: u64, ago: Duration) -> Bytes {
+    let now = now();
+    let measured_at = now - micros(ago);
+    let reading = |metric: &str, value: f64, unit: &str| json!({"metric": metric, "value": value, "unit": unit, "measured_at": measured_at});
     let readings = [
         reading("heart_rate", vitals.heart_rate, "/min"),
         reading("spo2", vitals.spo2, "%"),

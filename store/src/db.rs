@@ -9,6 +9,7 @@ use std::time::Duration;
 use schemas::{AlertId, Arrived, EventTime, Micros, Offset};
 use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::{Any, AnyPool, AssertSqlSafe, Executor, Row as _, Transaction};
+use tokio::sync::watch;
 
 use crate::StoreError;
 use crate::error::is_conflict;
@@ -34,6 +35,8 @@ pub struct Store {
     engine: Engine,
     /// Entries of the audit chain are written one after the other; see [`crate::audit`].
     pub(crate) audit_turn: Arc<tokio::sync::Mutex<()>>,
+    /// Counts the transactions that this process committed.
+    changed: watch::Sender<u64>,
 }
 
 impl Store {
@@ -45,7 +48,7 @@ impl Store {
             Self::open_sqlite(url).await?
         } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
             let pool = AnyPoolOptions::new().max_connections(10).acquire_timeout(Duration::from_secs(10)).connect(url).await?;
-            Self { write: pool.clone(), read: pool, engine: Engine::Postgres, audit_turn: Arc::default() }
+            Self { write: pool.clone(), read: pool, engine: Engine::Postgres, audit_turn: Arc::default(), changed: watch::Sender::default() }
         } else {
             return Err(StoreError::Address("it starts neither with sqlite: nor with postgres:".into()));
         };
@@ -87,11 +90,17 @@ impl Store {
                 })
             })
             .connect_lazy(&url)?;
-        Ok(Self { write, read, engine: Engine::Sqlite, audit_turn: Arc::default() })
+        Ok(Self { write, read, engine: Engine::Sqlite, audit_turn: Arc::default(), changed: watch::Sender::default() })
     }
 
     pub fn engine(&self) -> Engine {
         self.engine
+    }
+
+    /// Changes with every transaction that this process commits, so that who waits for a change need not poll. What another process
+    /// commits is not in it: who must see that as well polls besides.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
     }
 
     /// Waits for the connections in use, and closes all.
@@ -132,7 +141,10 @@ impl Store {
             let Tx { inner, failed, .. } = tx;
             match (outcome, failed) {
                 (Ok(value), None) => match inner.commit().await {
-                    Ok(()) => return Ok(value),
+                    Ok(()) => {
+                        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+                        return Ok(value);
+                    }
                     Err(error) if is_conflict(&error) => {}
                     Err(error) => return Err(error.into()),
                 },

@@ -5,15 +5,18 @@
 //! // alerts: inside its transaction; `None` means a replay of something already here
 //! let episode = &episode;
 //! let version = store.transaction(|tx| Box::pin(async move { tx.upsert_episode(episode).await })).await?;
-//! // dashboard: If-Match
-//! let taken = store.acknowledge(episode.alert, "nurse.ito", Some("at the bedside"), now, version.unwrap_or(1)).await?;
+//! // dashboard: If-Match; escalation ends in the same transaction
+//! let taken = store.take_alert(episode.alert, "nurse.ito", Some("at the bedside"), now, version).await?;
 //! # let _ = taken; Ok(()) }
 //! ```
+
+mod watch;
 
 use schemas::{AlertId, Arrived, Cause, EventTime, Evidence, Micros, Offset, Partition, PatientId, Priority, RuleId};
 use serde::{Deserialize, Serialize};
 
 use crate::db::{Arg, Row, args, on_store, words};
+use crate::timers::{REPAGE, Timer};
 use crate::{StoreError, Tx};
 
 /// How long an acknowledgement can be undone.
@@ -127,6 +130,8 @@ on_store! {
     write fn add_history(alert: AlertId, at: EventTime, what: What, by: Option<&str>, note: Option<&str>) -> ();
     write fn acknowledge(alert: AlertId, by: &str, note: Option<&str>, now: EventTime, if_match: u64) -> Episode;
     write fn unacknowledge(alert: AlertId, by: &str, now: EventTime) -> Episode;
+    write fn take_alert(alert: AlertId, by: &str, note: Option<&str>, now: EventTime, if_match: Option<u64>) -> Episode;
+    write fn give_back_alert(alert: AlertId, by: &str, now: EventTime, repage_at: EventTime) -> Episode;
 }
 
 const EPISODE: &str = "SELECT e.alert, e.patient, e.rule, e.rule_name, e.priority, e.state, e.raised_at, e.heard_at, e.since, e.cleared_at, e.summary,
@@ -314,5 +319,30 @@ impl Tx<'_> {
         self.execute(sql, args![alert]).await?;
         self.add_history(alert, now, What::Unacknowledged, Some(by), None).await?;
         self.episode(alert).await
+    }
+
+    /// [`Tx::acknowledge`], and with it the end of escalation: the alert's timers and the re-pages that nobody is sending yet are
+    /// cancelled. Its first page is not: every raised alert is paged (A2). Without `if_match`, whatever the version is.
+    pub async fn take_alert(&mut self, alert: AlertId, by: &str, note: Option<&str>, now: EventTime, if_match: Option<u64>) -> Result<Episode, StoreError> {
+        let seen = match if_match {
+            Some(version) => version,
+            None => self.episode(alert).await?.version,
+        };
+        let taken = self.acknowledge(alert, by, note, now, seen).await?;
+        self.cancel_timers(alert).await?;
+        self.cancel_repages(alert, now).await?;
+        Ok(taken)
+    }
+
+    /// [`Tx::unacknowledge`], and with it escalation again: an open alert that ever had a re-page timer gets one due at `repage_at`.
+    pub async fn give_back_alert(&mut self, alert: AlertId, by: &str, now: EventTime, repage_at: EventTime) -> Result<Episode, StoreError> {
+        let given_back = self.unacknowledge(alert, by, now).await?;
+        let escalates = self.timers(alert).await?.iter().any(|timer| timer.kind == REPAGE);
+        if escalates && given_back.state == State::Open {
+            // the version makes each undo a timer of its own
+            let id = format!("{alert}.{REPAGE}.v{}", given_back.version);
+            self.add_timer(&Timer::new(id, alert, REPAGE, repage_at)).await?;
+        }
+        Ok(given_back)
     }
 }

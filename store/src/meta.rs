@@ -14,6 +14,7 @@ pub struct Installation {
 on_store! {
     read fn installation() -> Installation;
     read fn meta(name: &str) -> Option<String>;
+    read fn metas(prefix: &str) -> Vec<(String, String)>;
     write fn set_meta(name: &str, value: &str) -> ();
     write fn fix_partitions(partitions: u32) -> ();
 }
@@ -52,6 +53,13 @@ impl Tx<'_> {
     /// A small value under a name of the caller's.
     pub async fn meta(&mut self, name: &str) -> Result<Option<String>, StoreError> {
         self.row("SELECT value FROM meta WHERE name = $1", args![name]).await?.map(|row| row.text(0)).transpose()
+    }
+
+    /// The names that start with `prefix`, with their values.
+    pub async fn metas(&mut self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
+        let sql = "SELECT name, value FROM meta WHERE name LIKE $1 ESCAPE '!' ORDER BY name";
+        let pattern = prefix.replace('!', "!!").replace('%', "!%").replace('_', "!_") + "%";
+        self.rows(sql, args![pattern]).await?.iter().map(|row| Ok((row.text(0)?, row.text(1)?))).collect()
     }
 
     pub async fn set_meta(&mut self, name: &str, value: &str) -> Result<(), StoreError> {

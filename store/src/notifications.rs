@@ -5,6 +5,7 @@ use schemas::{AlertId, EventTime, Micros};
 use serde::{Deserialize, Serialize};
 
 use crate::db::{Row, args, on_store, words};
+use crate::timers::REPAGE;
 use crate::{StoreError, Tx};
 
 words! {
@@ -59,7 +60,10 @@ on_store! {
     write fn notification_sent(id: &str, owner: &str, now: EventTime) -> bool;
     write fn notification_retry(id: &str, owner: &str, error: &str, now: EventTime, next_at: EventTime) -> bool;
     write fn notification_failed(id: &str, owner: &str, error: &str, now: EventTime) -> bool;
+    write fn notification_cancelled(id: &str, owner: &str, why: &str, now: EventTime) -> bool;
+    write fn cancel_notification(id: &str, why: &str, now: EventTime) -> bool;
     write fn cancel_notifications(alert: AlertId, now: EventTime) -> u64;
+    write fn cancel_repages(alert: AlertId, now: EventTime) -> u64;
     read fn notifications(alert: AlertId) -> Vec<Notification>;
     read fn next_notification() -> Option<EventTime>;
 }
@@ -127,9 +131,28 @@ impl Tx<'_> {
         Ok(self.execute(sql, args![id, owner, error, now]).await? == 1)
     }
 
+    /// No longer wanted when its turn came. `false`: the lease is no longer `owner`'s.
+    pub async fn notification_cancelled(&mut self, id: &str, owner: &str, why: &str, now: EventTime) -> Result<bool, StoreError> {
+        let sql = "UPDATE notifications SET state = 'cancelled', last_error = $3, changed_at = $4, lease_owner = NULL, lease_until = NULL
+                   WHERE id = $1 AND lease_owner = $2 AND state = 'sending'";
+        Ok(self.execute(sql, args![id, owner, why, now]).await? == 1)
+    }
+
+    /// `false`: it is not there, being sent, or past that.
+    pub async fn cancel_notification(&mut self, id: &str, why: &str, now: EventTime) -> Result<bool, StoreError> {
+        let sql = "UPDATE notifications SET state = 'cancelled', last_error = $2, changed_at = $3 WHERE id = $1 AND state = 'due'";
+        Ok(self.execute(sql, args![id, why, now]).await? == 1)
+    }
+
     /// Those of the alert that nobody is sending yet; how many.
     pub async fn cancel_notifications(&mut self, alert: AlertId, now: EventTime) -> Result<u64, StoreError> {
         self.execute("UPDATE notifications SET state = 'cancelled', changed_at = $2 WHERE alert = $1 AND state = 'due'", args![alert, now]).await
+    }
+
+    /// Only its re-pages, so that its first page still leaves (A2); how many. One that is being sent just now is for the sender.
+    pub async fn cancel_repages(&mut self, alert: AlertId, now: EventTime) -> Result<u64, StoreError> {
+        let sql = "UPDATE notifications SET state = 'cancelled', changed_at = $2 WHERE alert = $1 AND state = 'due' AND kind = $3";
+        self.execute(sql, args![alert, now, REPAGE]).await
     }
 
     /// Of one alert, oldest first.

@@ -7,12 +7,15 @@ use serde::{Deserialize, Serialize};
 use crate::db::{Row, args, on_store};
 use crate::{StoreError, Tx};
 
+/// The kind of a timer that pages again, and of the notifications it adds.
+pub const REPAGE: &str = "repage";
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timer {
     /// The caller's, so that a repeated [`Tx::add_timer`] adds nothing.
     pub id: String,
     pub alert: AlertId,
-    /// `repage`, `escalate` …
+    /// [`REPAGE`] …
     pub kind: String,
     pub due: EventTime,
     pub lease_owner: Option<String>,

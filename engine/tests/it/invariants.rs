@@ -121,12 +121,12 @@ proptest! {
         let cut = cut.min(log.len());
         let mut golden = Engine::new(Config::default());
         golden.apply(&log[..cut]);
-        let mut restored = Engine::restore(Config::default(), &golden.snapshot()).unwrap();
+        let mut restored = Engine::restore(Config::default(), &golden.snapshot().unwrap()).unwrap();
         prop_assert_eq!(restored.next_due(), golden.next_due());
         prop_assert_eq!(restored.apply(&log[cut..]), golden.apply(&log[cut..]));
         // a replay from the start is ignored up to where it was
         prop_assert_eq!(restored.apply(&log), vec![]);
-        prop_assert!(restored.snapshot() == golden.snapshot(), "the snapshots differ");
+        prop_assert!(restored.snapshot().unwrap() == golden.snapshot().unwrap(), "the snapshots differ");
     }
 
     /// The newest revision of every window is the batch answer over the clean readings, once everything has closed.
@@ -221,7 +221,7 @@ fn p2_inside_the_horizon_a_late_reading_amends_its_window() {
 fn a_damaged_snapshot_is_refused_by_name() {
     let mut log = Log::new(RULES);
     log.spo2(0.0, 85.0);
-    let bytes = log.engine.snapshot();
+    let bytes = log.engine.snapshot().unwrap();
     let restore = |bytes: &[u8]| Engine::restore(Config::default(), bytes).unwrap_err();
     assert_eq!(restore(b"hello, world"), SnapshotError::Foreign);
     assert!(matches!(restore(&bytes[..bytes.len() - 9]), SnapshotError::Truncated { .. }));

@@ -17,7 +17,6 @@ use crate::{AppendError, ReceiptSender, Topic};
 const ROW_BYTES: usize = 512 << 10;
 /// How long progress of readers may wait for a commit that takes it along.
 const IDLE: Duration = Duration::from_secs(1);
-const RETENTION_EVERY: Duration = Duration::from_secs(60);
 
 pub struct Committer {
     db: Connection,
@@ -25,6 +24,7 @@ pub struct Committer {
     groups: Arc<Groups>,
     retention: Duration,
     retention_bytes: i64,
+    sweep_every: Duration,
     /// The newest stamp of each partition.
     clocks: BTreeMap<(Topic, Partition), Arrived>,
     swept: Instant,
@@ -46,6 +46,7 @@ impl Committer {
             groups,
             retention: config.retention,
             retention_bytes: i64::try_from(config.retention_bytes).unwrap_or(i64::MAX),
+            sweep_every: config.sweep_every,
             clocks,
             swept: Instant::now(),
         })
@@ -61,7 +62,7 @@ impl Committer {
             if closed && idle {
                 return;
             }
-            if self.swept.elapsed() > RETENTION_EVERY {
+            if self.swept.elapsed() > self.sweep_every {
                 self.swept = Instant::now();
                 if let Err(error) = self.sweep() {
                     tracing::error!(%error, "retention failed");

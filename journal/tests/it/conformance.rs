@@ -1,34 +1,86 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use journal::embedded::{EmbeddedConfig, EmbeddedJournal};
+use journal::kafka::{KafkaConfig, KafkaJournal};
 use journal::memory::MemoryJournal;
 use journal::{AppendError, Event, Full, Journal, Mode, ReadError, Start, Topic};
 use schemas::{Offset, Partition};
 
 use crate::{P0, append, append_all, assigned, number, read, soon};
 
-/// A backend under test, and the folder that it needs.
+/// A backend under test, and how its oldest records go.
 struct Backend {
     journal: Arc<dyn Journal>,
-    _folder: Option<tempfile::TempDir>,
+    kind: Kind,
+}
+
+enum Kind {
+    Memory(MemoryJournal),
+    Embedded(#[expect(dead_code, reason = "gone when the test is over")] tempfile::TempDir),
+    Kafka(KafkaConfig),
 }
 
 fn memory(partitions: u32, budget: usize) -> Backend {
-    Backend { journal: Arc::new(MemoryJournal::with_budget(partitions, budget)), _folder: None }
+    let journal = MemoryJournal::with_budget(partitions, budget);
+    Backend { journal: Arc::new(journal.clone()), kind: Kind::Memory(journal) }
 }
 
 fn embedded(partitions: u32, budget: usize) -> Backend {
     let folder = tempfile::tempdir().unwrap();
     let mut config = EmbeddedConfig::new(folder.path().join("journal.db"), "test", partitions);
     config.budget = budget;
-    Backend { journal: Arc::new(EmbeddedJournal::open(&config).unwrap()), _folder: Some(folder) }
+    // everything is too old at once, and still there: for a group that has read nothing yet
+    config.retention = Duration::ZERO;
+    config.sweep_every = Duration::ZERO;
+    let journal = EmbeddedJournal::open(&config).unwrap();
+    for topic in Topic::ALL {
+        drop(journal.reader(topic, slowest()).unwrap());
+    }
+    Backend { journal: Arc::new(journal), kind: Kind::Embedded(folder) }
+}
+
+fn kafka(partitions: u32, budget: usize) -> Backend {
+    let mut config = crate::kafka_config(&crate::kafka_address().unwrap(), partitions);
+    config.budget = budget;
+    Backend { journal: Arc::new(KafkaJournal::open(&config).unwrap()), kind: Kind::Kafka(config) }
+}
+
+fn slowest() -> Mode {
+    Mode::Group("slowest".to_owned())
+}
+
+impl Backend {
+    /// Some records of `P0` go, all of them before `offset`.
+    async fn forget(&self, offset: Offset) {
+        match &self.kind {
+            Kind::Memory(journal) => journal.truncate(Topic::Inputs, P0, offset),
+            Kind::Kafka(config) => crate::kafka::delete_records(config, P0, offset).await,
+            Kind::Embedded(..) => {
+                let mut group = self.journal.reader(Topic::Inputs, slowest()).unwrap();
+                assert_eq!(assigned(&mut *group).await, P0);
+                group.done(P0, offset);
+            }
+        }
+        soon("retention", async {
+            while self.journal.range(Topic::Inputs, P0).await.unwrap().earliest == Offset(0) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
 }
 
 macro_rules! conformance {
     ($($name:ident)*) => {
         mod in_memory { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $name() { super::$name(super::memory).await; })* }
         mod in_one_file { $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $name() { super::$name(super::embedded).await; })* }
+        mod on_kafka {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)] async fn $name() {
+                if crate::kafka_address().is_some() { super::$name(super::kafka).await; }
+            })*
+        }
     };
 }
 
@@ -37,7 +89,11 @@ conformance! {
     partitions_are_apart
     resumes_at_any_offset
     out_of_range_is_said
+    what_retention_took_is_out_of_range
+    a_second_start_begins_again
     two_readers_of_a_group_share
+    a_partition_that_moves_is_read_on_by_the_other
+    a_reader_that_does_not_read_is_waited_for
     a_follower_sees_everything
     a_full_budget_refuses_and_recovers
     a_mebibyte_record
@@ -95,6 +151,141 @@ async fn out_of_range_is_said(open: fn(u32, usize) -> Backend) {
     assert_eq!(read(&mut *reader, P0, Start::Earliest, 0).await.len(), 0);
     reader.start(P0, Start::Earliest);
     assert_eq!(read(&mut *reader, P0, Start::Earliest, 3).await.len(), 3);
+}
+
+async fn what_retention_took_is_out_of_range(open: fn(u32, usize) -> Backend) {
+    let backend = open(1, 1 << 20);
+    // rows of their own, so that retention in a file can take some
+    for n in 0..6 {
+        append_all(&*backend.journal, P0, n..n + 1).await;
+    }
+    // a reader that is there already does not lose its place by it
+    let mut there = backend.journal.reader(Topic::Inputs, Mode::Follow).unwrap();
+    assert_eq!(read(&mut *there, P0, Start::Earliest, 6).await.len(), 6);
+    backend.forget(Offset(4)).await;
+    let range = backend.journal.range(Topic::Inputs, P0).await.unwrap();
+    assert_eq!(range.next, Offset(6));
+    assert!((1..=4).contains(&range.earliest.0), "{range:?}");
+
+    let mut reader = backend.journal.reader(Topic::Inputs, Mode::Follow).unwrap();
+    assert_eq!(assigned(&mut *reader).await, P0);
+    reader.start(P0, Start::At(Offset(0)));
+    match soon("out of range", reader.next()).await.unwrap() {
+        Event::OutOfRange { wanted, earliest, .. } => assert_eq!((wanted, earliest), (Offset(0), range.earliest)),
+        other => panic!("{other:?}"),
+    }
+    reader.start(P0, Start::Earliest);
+    let left = 6 - range.earliest.0 as usize;
+    let records = read(&mut *reader, P0, Start::Earliest, left).await;
+    assert_eq!(records.first().map(|r| (r.offset, number(r))), Some((range.earliest, range.earliest.0 as u32)));
+
+    append_all(&*backend.journal, P0, 6..7).await;
+    assert_eq!(read(&mut *there, P0, Start::Earliest, 1).await.first().map(number), Some(6));
+}
+
+/// Nothing of what came of the first start is handed out after the second.
+async fn a_second_start_begins_again(open: fn(u32, usize) -> Backend) {
+    let backend = open(1, 8 << 20);
+    append_all(&*backend.journal, P0, 0..20_000).await;
+    let mut reader = backend.journal.reader(Topic::Inputs, Mode::Follow).unwrap();
+    for from in [5, 0, 19_000, 3] {
+        let records = match from {
+            5 => read(&mut *reader, P0, Start::At(Offset(5)), 1).await,
+            from => {
+                reader.start(P0, Start::At(Offset(from)));
+                read(&mut *reader, P0, Start::Latest, 100).await
+            }
+        };
+        assert!(records.iter().enumerate().all(|(n, record)| record.offset.0 == from + n as i64), "from {from}");
+    }
+}
+
+/// The one that lost it gets nothing more of it; the other goes on where its own knowledge says.
+async fn a_partition_that_moves_is_read_on_by_the_other(open: fn(u32, usize) -> Backend) {
+    let backend = open(2, 1 << 20);
+    let group = || Mode::Group("processor".to_owned());
+    let mut read: [Vec<u32>; 2] = Default::default();
+    // what the readers would keep in their snapshots
+    let mut next = [Offset(0); 2];
+    let mut readers = vec![backend.journal.reader(Topic::Inputs, group()).unwrap()];
+    let mut owner: [Option<usize>; 2] = [None; 2];
+    for round in 0..3u32 {
+        for partition in [P0, Partition(1)] {
+            append_all(&*backend.journal, partition, round * 100..round * 100 + 100).await;
+        }
+        match round {
+            1 => readers.push(backend.journal.reader(Topic::Inputs, group()).unwrap()),
+            2 => {
+                drop(readers.remove(0));
+                // whatever it had is nobody's now, and the other is the first
+                owner = owner.map(|owner| owner.and_then(|owner| owner.checked_sub(1)));
+            }
+            _ => {}
+        }
+        while read.iter().any(|read| read.len() < (round as usize + 1) * 100) || (round == 1 && owner[0] == owner[1]) {
+            let (who, event) = soon("an event", async {
+                match &mut readers[..] {
+                    [only] => (0, only.next().await.unwrap()),
+                    [first, second, ..] => tokio::select! {
+                        // in one process nobody waits until the first has heard that it lost something
+                        biased;
+                        event = first.next() => (0, event.unwrap()),
+                        event = second.next() => (1, event.unwrap()),
+                    },
+                    [] => unreachable!(),
+                }
+            })
+            .await;
+            match event {
+                Event::Assigned { partition, .. } => {
+                    assert_eq!(owner[partition.0 as usize], None, "{partition} has two owners");
+                    owner[partition.0 as usize] = Some(who);
+                    readers[who].start(partition, Start::At(next[partition.0 as usize]));
+                }
+                Event::Revoked { partition } => {
+                    assert_eq!(owner[partition.0 as usize].take(), Some(who));
+                }
+                Event::Batch { partition, records, .. } => {
+                    assert_eq!(owner[partition.0 as usize], Some(who));
+                    next[partition.0 as usize] = records.last().unwrap().offset.next();
+                    read[partition.0 as usize].extend(records.iter().map(number));
+                    readers[who].done(partition, next[partition.0 as usize]);
+                }
+                Event::OutOfRange { partition, wanted, .. } => panic!("{partition}: {wanted} is out of range"),
+            }
+        }
+    }
+    for read in read {
+        assert_eq!(read, (0..300).collect::<Vec<_>>(), "each once, in order");
+    }
+}
+
+/// More waits than any buffer holds; nothing is lost, doubled or reordered by the waiting.
+async fn a_reader_that_does_not_read_is_waited_for(open: fn(u32, usize) -> Backend) {
+    const COUNT: u32 = 1000;
+    let backend = open(1, 8 << 20);
+    let mut reader = backend.journal.reader(Topic::Inputs, Mode::Follow).unwrap();
+    assert_eq!(assigned(&mut *reader).await, P0);
+    reader.start(P0, Start::Earliest);
+    let value = |n: u32| [n.to_le_bytes().to_vec(), vec![7; 64 << 10]].concat();
+    let mut receipts = VecDeque::new();
+    for n in 0..COUNT {
+        receipts.push_back(append(&*backend.journal, P0, value(n)));
+        if receipts.len() == 50 {
+            soon("a receipt", receipts.pop_front().unwrap()).await.unwrap();
+        }
+    }
+    for receipt in receipts {
+        soon("a receipt", receipt).await.unwrap();
+    }
+    let mut seen = 0;
+    while seen < COUNT {
+        let records = read(&mut *reader, P0, Start::Latest, 1).await;
+        for record in records {
+            assert_eq!((number(&record), record.offset), (seen, Offset(i64::from(seen))));
+            seen += 1;
+        }
+    }
 }
 
 async fn two_readers_of_a_group_share(open: fn(u32, usize) -> Backend) {

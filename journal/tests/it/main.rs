@@ -3,20 +3,43 @@
 
 mod conformance;
 mod embedded;
+mod kafka;
+mod kafka_killed;
 mod killed;
 
 use std::future::Future;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use journal::kafka::KafkaConfig;
 use journal::{Event, Journal, Reader, Receipt, Record, Start, Topic};
 use schemas::{Offset, Partition};
+
+/// The broker that `VIGIL_TEST_KAFKA` names.
+pub fn kafka_address() -> Option<String> {
+    let address = std::env::var("VIGIL_TEST_KAFKA").ok();
+    if address.is_none() {
+        println!("skipped: VIGIL_TEST_KAFKA is not set; `dev/test-all` starts an Apache Kafka and sets it");
+    }
+    address
+}
+
+/// Topics of its own for each test; one broker, so nothing is replicated.
+pub fn kafka_config(address: &str, partitions: u32) -> KafkaConfig {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+    let mut config = KafkaConfig::new(address, "test", partitions);
+    config.prefix = format!("t{since:x}-{}.", COUNT.fetch_add(1, Ordering::Relaxed));
+    config.development = true;
+    config
+}
 
 pub const P0: Partition = Partition(0);
 
 /// Everything here is an event that must come: waiting longer than this is a failure, never a pass.
 pub async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), work).await.unwrap_or_else(|_| panic!("{what} did not come within 20 s"))
+    tokio::time::timeout(Duration::from_secs(60), work).await.unwrap_or_else(|_| panic!("{what} did not come within 60 s"))
 }
 
 pub fn append(journal: &dyn Journal, partition: Partition, value: impl Into<Bytes>) -> Receipt {

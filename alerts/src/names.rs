@@ -1,0 +1,38 @@
+//! The names under which the role counts.
+
+use metrics::{Unit, describe_counter, describe_histogram};
+
+/// Transitions that changed an episode, by `kind`.
+pub const TRANSITIONS: &str = "vigil_alerts_transitions_total";
+/// Transitions dropped because their cause is in the episode already.
+pub const REPLAYS: &str = "vigil_alerts_replays_total";
+/// Records of `vigil.alerts` that this version cannot read, by `partition`.
+pub const UNREADABLE: &str = "vigil_alerts_unreadable_total";
+/// Records of `vigil.alerts` that retention removed before they were read, by `partition`.
+pub const LOST: &str = "vigil_alerts_lost_total";
+/// Notifications delivered, by `channel` and `kind`.
+pub const SENT: &str = "vigil_alerts_notifications_sent_total";
+/// Attempts that failed, by `channel` and `final` (`yes`: given up).
+pub const FAILED: &str = "vigil_alerts_notifications_failed_total";
+/// From the engine's clock when it raised to the first page's delivery, by `priority`.
+pub const DELAY: &str = "vigil_alerts_page_delay_seconds";
+/// Re-page timers that fired and paged.
+pub const REPAGES: &str = "vigil_alerts_repages_total";
+/// Settings and rule sets appended to `vigil.inputs`, by `why` (`changed`, `daily`).
+pub const RELAYED: &str = "vigil_alerts_relayed_total";
+/// Canary readings appended, by `partition`.
+pub const CANARIES: &str = "vigil_alerts_canaries_total";
+
+/// Says what each name means; call it once, when a recorder is installed.
+pub fn describe() {
+    describe_counter!(TRANSITIONS, "transitions that changed an episode");
+    describe_counter!(REPLAYS, "transitions dropped because the episode has them already");
+    describe_counter!(UNREADABLE, "records of vigil.alerts that this version cannot read");
+    describe_counter!(LOST, "records of vigil.alerts that were gone before they were read");
+    describe_counter!(SENT, "notifications delivered");
+    describe_counter!(FAILED, "attempts at a notification that failed");
+    describe_histogram!(DELAY, Unit::Seconds, "from raised to the first page delivered");
+    describe_counter!(REPAGES, "pages repeated because nobody took the alert");
+    describe_counter!(RELAYED, "settings and rule sets appended to the inputs");
+    describe_counter!(CANARIES, "canary readings appended to the inputs");
+}

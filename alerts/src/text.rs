@@ -1,0 +1,133 @@
+//! What a page says, in words that name no patient: a phone on a table shows them to anyone.
+
+use schemas::{AlertId, EventTime, Priority};
+use serde::Serialize;
+use store::episodes::{Episode, State};
+use store::notifications::Notification;
+use store::timers::REPAGE;
+use store::wards::Ward;
+
+use crate::episode::{AMENDED, CLEARED, PAGE, WITHDRAWN, page_key};
+use crate::escalation::number;
+
+/// One notification, as every channel sends it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Message {
+    /// The same for every attempt.
+    #[serde(skip)]
+    pub key: String,
+    /// Of the alert's first page, which this one belongs to.
+    #[serde(skip)]
+    pub page_key: String,
+    /// `page`, `repage`, `cleared`, `withdrawn`, `amended`.
+    pub kind: String,
+    /// Which page: the first is 1.
+    pub number: u32,
+    pub alert: AlertId,
+    pub code: String,
+    pub priority: Priority,
+    pub ward: String,
+    pub rule: String,
+    pub rule_name: String,
+    pub state: State,
+    pub taken: bool,
+    /// When the engine raised it.
+    pub raised_at: EventTime,
+    #[serde(skip)]
+    pub raised_local: String,
+    pub link: String,
+}
+
+/// Four letters and digits by which people name an alert to each other: `K7F2`. Not unique for ever, but in a ward on a night.
+pub fn code(alert: AlertId) -> String {
+    // Crockford's base32: no I, L, O, U to be misread or misheard
+    const LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    let head = u32::from_be_bytes([alert.0[0], alert.0[1], alert.0[2], alert.0[3]]);
+    (0..4).map(|i| char::from(LETTERS[(head >> (27 - 5 * i)) as usize & 31])).collect()
+}
+
+/// `ward` is `None` when the patient is no longer in the registry.
+pub fn message(n: &Notification, episode: &Episode, ward: Option<&Ward>, dashboard_url: &str) -> Message {
+    Message {
+        key: n.key.clone(),
+        page_key: page_key(episode.alert),
+        kind: n.kind.clone(),
+        number: number(n),
+        alert: episode.alert,
+        code: code(episode.alert),
+        priority: episode.priority,
+        ward: ward.map_or_else(|| "unknown ward".to_owned(), |ward| ward.name.clone()),
+        rule: episode.rule.to_string(),
+        rule_name: episode.rule_name.clone(),
+        state: episode.state,
+        taken: episode.acknowledged.is_some(),
+        raised_at: episode.heard_at.as_event(),
+        raised_local: local(episode.heard_at.as_event(), ward.map_or("UTC", |ward| &ward.timezone)),
+        link: format!("{}/alerts/{}", dashboard_url.trim_end_matches('/'), episode.alert),
+    }
+}
+
+impl Message {
+    /// Whether it says that the alert is over.
+    pub fn says_over(&self) -> bool {
+        self.state != State::Open
+    }
+
+    /// One line: `HIGH K7F2, Ward 7: Low oxygen saturation`.
+    pub fn title(&self) -> String {
+        let priority = match self.priority {
+            Priority::High => "HIGH",
+            Priority::Medium => "MEDIUM",
+            Priority::Low => "LOW",
+        };
+        let lead = match self.kind.as_str() {
+            CLEARED => "OVER: ",
+            WITHDRAWN => "WITHDRAWN: ",
+            AMENDED => "AMENDED: ",
+            PAGE | REPAGE if self.says_over() => "OVER ALREADY: ",
+            _ => "",
+        };
+        let again = if self.kind == REPAGE { format!(" (page {})", self.number) } else { String::new() };
+        format!("{lead}{priority} {}, {}: {}{again}", self.code, self.ward, self.rule_name).replace(['\r', '\n'], " ")
+    }
+
+    /// The whole, for a mail.
+    pub fn body(&self) -> String {
+        let state = match (self.kind.as_str(), self.state) {
+            (AMENDED, _) => "By data that came later it no longer holds; it is still open.",
+            (_, State::Cleared) => "It is over by its rule. Somebody should still look at it.",
+            (_, State::Withdrawn) => "It was withdrawn: the alert says why.",
+            (_, State::Open) if self.taken => "It is open, and somebody has taken it.",
+            (_, State::Open) => "It is open, and nobody has taken it yet.",
+        };
+        format!("{}\n\nRaised {}.\n{state}\n\n{}\n", self.title(), self.raised_local, self.link)
+    }
+}
+
+fn local(at: EventTime, timezone: &str) -> String {
+    let zone = jiff::tz::TimeZone::get(timezone).unwrap_or(jiff::tz::TimeZone::UTC);
+    match jiff::Timestamp::from_microsecond(at.0) {
+        Ok(time) => time.to_zoned_datetime(zone).strftime("%Y-%m-%d %H:%M:%S %Z").to_string(),
+        Err(_) => at.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_has_four_letters_that_nobody_misreads() {
+        assert_eq!(code(AlertId([0; 16])), "0000");
+        assert_eq!(code(AlertId([0xff; 16])), "ZZZZ");
+        assert_eq!(code("9a4f0000000000000000000000000000".parse().unwrap()), "K97G");
+        assert_ne!(code(AlertId([7; 16])), code(AlertId([8; 16])));
+    }
+
+    #[test]
+    fn times_are_told_as_the_ward_reads_its_clock() {
+        let at = EventTime::parse("2026-07-01T11:00:00Z").unwrap();
+        assert_eq!(local(at, "Europe/Lisbon"), "2026-07-01 12:00:00 WEST");
+        assert_eq!(local(at, "nowhere"), "2026-07-01 11:00:00 UTC");
+    }
+}

@@ -1,0 +1,141 @@
+//! The newest dead letters, followed: what was refused and why, never what stood in it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use journal::{Event, Journal, Mode, ReadError, Start, Topic};
+use schemas::{DeadLetter, EventTime, Metric, Offset, Partition, Reason};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
+
+use crate::follower::FollowError;
+use crate::view::Time;
+
+/// How many are kept.
+pub(crate) const KEPT: usize = 1000;
+const AGAIN: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Serialize, ToSchema)]
+#[schema(as = DeadLetter)]
+pub(crate) struct DeadView {
+    pub partition: u32,
+    pub offset: i64,
+    /// Under which it connected.
+    pub device: String,
+    pub topic: String,
+    #[schema(example = "unassigned")]
+    pub reason: &'static str,
+    /// What is wrong and what to change.
+    pub detail: String,
+    pub received_at: Time,
+    /// Which entry of the message, from 0.
+    pub entry: u32,
+    #[schema(value_type = Option<String>)]
+    pub metric: Option<Metric>,
+    /// The size of what was sent.
+    pub bytes: usize,
+}
+
+#[derive(Default)]
+struct State {
+    /// By time, so that the oldest gives way.
+    kept: BTreeMap<(EventTime, Partition, Offset), DeadView>,
+    next: BTreeMap<Partition, Offset>,
+}
+
+pub(crate) struct DeadLetters {
+    journal: Arc<dyn Journal>,
+    state: Mutex<State>,
+}
+
+impl DeadLetters {
+    pub fn new(journal: Arc<dyn Journal>) -> Self {
+        Self { journal, state: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Newest first, and how many of each reason are kept.
+    pub fn newest(&self, reason: Option<Reason>, device: Option<&str>, limit: usize) -> (Vec<DeadView>, BTreeMap<&'static str, u32>) {
+        let state = self.lock();
+        let mut counts = BTreeMap::new();
+        for letter in state.kept.values() {
+            *counts.entry(letter.reason).or_default() += 1;
+        }
+        let wanted = |letter: &&DeadView| reason.is_none_or(|reason| letter.reason == reason.as_str()) && device.is_none_or(|device| letter.device == device);
+        (state.kept.values().rev().filter(wanted).take(limit).cloned().collect(), counts)
+    }
+
+    pub async fn run(&self, stop: &CancellationToken) -> Result<(), FollowError> {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                failed = self.follow() => match failed {
+                    Err(FollowError::Read(ReadError::Closed)) => return Err(ReadError::Closed.into()),
+                    Err(error) => tracing::warn!(%error, "the dead letters cannot be followed, it is tried again"),
+                    Ok(never) => match never {},
+                },
+            }
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(AGAIN) => {}
+            }
+        }
+    }
+
+    async fn follow(&self) -> Result<std::convert::Infallible, FollowError> {
+        let mut reader = self.journal.reader(Topic::DeadLetters, Mode::Follow)?;
+        loop {
+            match reader.next().await? {
+                Event::Assigned { partition, .. } => {
+                    let known = self.lock().next.get(&partition).copied();
+                    let from = match known {
+                        Some(next) => next,
+                        None => {
+                            let range = self.journal.range(Topic::DeadLetters, partition).await?;
+                            Offset(range.next.0 - KEPT as i64).max(range.earliest)
+                        }
+                    };
+                    reader.start(partition, Start::At(from));
+                }
+                Event::Batch { partition, records, .. } => {
+                    let mut state = self.lock();
+                    for record in records {
+                        state.next.insert(partition, record.offset.next());
+                        match DeadLetter::decode(&record.value) {
+                            Ok(letter) => state.keep(partition, record.offset, letter),
+                            Err(error) => tracing::error!(%partition, offset = %record.offset, %error, "a dead letter cannot be read and is not shown"),
+                        }
+                    }
+                }
+                Event::OutOfRange { partition, earliest, .. } => reader.start(partition, Start::At(earliest)),
+                Event::Revoked { .. } => {}
+            }
+        }
+    }
+}
+
+impl State {
+    fn keep(&mut self, partition: Partition, offset: Offset, letter: DeadLetter) {
+        let view = DeadView {
+            partition: partition.0,
+            offset: offset.0,
+            device: letter.device,
+            topic: letter.topic,
+            reason: letter.reason.as_str(),
+            detail: letter.detail,
+            received_at: letter.received_at.into(),
+            entry: letter.entry,
+            metric: letter.metric,
+            bytes: letter.payload.len(),
+        };
+        self.kept.insert((letter.received_at, partition, offset), view);
+        while self.kept.len() > KEPT {
+            self.kept.pop_first();
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! What a client sends, taken apart: a refusal says which part is wrong.
+
+use axum::Json;
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::header::IF_MATCH;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use schemas::{AlertId, PatientId};
+use serde::de::DeserializeOwned;
+
+use crate::problem::Problem;
+
+/// A body of JSON.
+pub(crate) struct Sent<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Sent<T> {
+    type Rejection = Problem;
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        match Json::<T>::from_request(request, state).await {
+            Ok(Json(value)) => Ok(Self(value)),
+            Err(rejection) => {
+                let (status, detail) = (rejection.status(), rejection.body_text());
+                let remedy = match status {
+                    StatusCode::UNSUPPORTED_MEDIA_TYPE => "send JSON, with content-type: application/json",
+                    StatusCode::PAYLOAD_TOO_LARGE => "send at most 256 KiB",
+                    StatusCode::UNPROCESSABLE_ENTITY => return Err(Problem::invalid(detail, "see /api/v1/openapi.json for what the body holds")),
+                    _ => "correct the JSON and send it again",
+                };
+                Err(Problem::of_status(status, detail, remedy))
+            }
+        }
+    }
+}
+
+/// The part after `?`.
+pub(crate) struct Asked<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        match Query::<T>::try_from_uri(&parts.uri) {
+            Ok(Query(value)) => Ok(Self(value)),
+            Err(rejection) => Err(Problem::invalid(rejection.body_text(), "see /api/v1/openapi.json for what may stand after `?`")),
+        }
+    }
+}
+
+pub(crate) fn patient_id(text: &str) -> Result<PatientId, Problem> {
+    PatientId::parse(text).map_err(|error| Problem::invalid(format!("the patient's id: {error}"), "use the `id` that a list of patients gives"))
+}
+
+pub(crate) fn alert_id(text: &str) -> Result<AlertId, Problem> {
+    text.parse().map_err(|error| Problem::invalid(format!("the alert's id: {error}"), "use the `id` that a list of alerts gives"))
+}
+
+/// The version of `If-Match: "3"`; `None` without the header.
+pub(crate) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+    let Some(value) = headers.get(IF_MATCH) else { return Ok(None) };
+    let version = value.to_str().ok().and_then(|text| text.trim().trim_matches('"').parse().ok());
+    version
+        .map(Some)
+        .ok_or_else(|| Problem::of_status(StatusCode::BAD_REQUEST, "`if-match` holds no version", "send the ETag as it was given, such as if-match: \"3\""))
+}

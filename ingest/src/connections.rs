@@ -1,0 +1,220 @@
+//! Every connection there is: those that have not sent their CONNECT, those whose password is being looked at, those that are open. Each has
+//! a signal, by which it is told to end.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use futures::task::AtomicWaker;
+use schemas::DeviceId;
+
+use crate::view::View;
+
+/// Connections that may be without CONNECT at the same time; one more costs the oldest its place.
+pub const HALF_OPEN: usize = 4096;
+/// Connections whose password may wait to be looked at.
+pub(crate) const VERIFYING: usize = 16_384;
+
+/// Why a connection is to end. The higher one wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Notice {
+    /// Reads nothing more, acks what was read.
+    Stop = 1,
+    TakenOver,
+    Revoked,
+    /// Its place among the half-open is needed.
+    Evicted,
+    /// The time for an orderly end is over.
+    Kill,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Signal {
+    notice: AtomicU8,
+    waker: AtomicWaker,
+}
+
+impl Signal {
+    pub fn send(&self, notice: Notice) {
+        self.notice.fetch_max(notice as u8, Ordering::AcqRel);
+        self.waker.wake();
+    }
+
+    fn get(&self) -> Option<Notice> {
+        match self.notice.load(Ordering::Acquire) {
+            1 => Some(Notice::Stop),
+            2 => Some(Notice::TakenOver),
+            3 => Some(Notice::Revoked),
+            4 => Some(Notice::Evicted),
+            5 => Some(Notice::Kill),
+            _ => None,
+        }
+    }
+
+    /// What was sent, as often as it is asked; wakes when something new comes.
+    pub fn look(&self, context: &mut Context<'_>) -> Option<Notice> {
+        self.waker.register(context.waker());
+        self.get()
+    }
+
+    pub async fn any(&self) -> Notice {
+        std::future::poll_fn(|context| self.look(context).map_or(Poll::Pending, Poll::Ready)).await
+    }
+}
+
+#[derive(Default)]
+struct Tables {
+    next: u64,
+    stopping: bool,
+    half_open: BTreeMap<u64, Arc<Signal>>,
+    verifying: HashMap<u64, Arc<Signal>>,
+    /// By device and client id: a second one takes over from the first.
+    open: HashMap<(DeviceId, String), Open>,
+}
+
+struct Open {
+    id: u64,
+    credential: String,
+    signal: Arc<Signal>,
+}
+
+#[derive(Default)]
+pub(crate) struct Connections(Mutex<Tables>);
+
+impl Connections {
+    fn lock(&self) -> MutexGuard<'_, Tables> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new connection, half-open until its CONNECT is here.
+    pub fn enter(self: &Arc<Self>) -> Place {
+        let signal = Arc::<Signal>::default();
+        let mut tables = self.lock();
+        let id = tables.next;
+        tables.next += 1;
+        if tables.half_open.len() >= HALF_OPEN
+            && let Some((_, oldest)) = tables.half_open.pop_first()
+        {
+            oldest.send(Notice::Evicted);
+        }
+        if tables.stopping {
+            signal.send(Notice::Stop);
+        }
+        tables.half_open.insert(id, signal.clone());
+        drop(tables);
+        Place { connections: self.clone(), id, signal, key: None }
+    }
+
+    /// Makes room, such as for want of file descriptors.
+    pub fn evict_oldest(&self) {
+        if let Some((_, oldest)) = self.lock().half_open.pop_first() {
+            oldest.send(Notice::Evicted);
+        }
+    }
+
+    /// Ends those that the registry no longer admits.
+    pub fn sweep(&self, view: &View) {
+        let tables = self.lock();
+        for ((device, _), open) in &tables.open {
+            if !view.admits(device, &open.credential) {
+                open.signal.send(Notice::Revoked);
+            }
+        }
+    }
+
+    /// Tells all, and those still to come.
+    pub fn end_all(&self, notice: Notice) {
+        let mut tables = self.lock();
+        tables.stopping = true;
+        let open = tables.open.values().map(|open| &open.signal);
+        for signal in tables.half_open.values().chain(tables.verifying.values()).chain(open) {
+            signal.send(notice);
+        }
+    }
+
+    /// Open connections.
+    pub fn open(&self) -> usize {
+        self.lock().open.len()
+    }
+}
+
+/// A connection's place in the tables, free again when dropped.
+pub(crate) struct Place {
+    connections: Arc<Connections>,
+    id: u64,
+    pub signal: Arc<Signal>,
+    key: Option<(DeviceId, String)>,
+}
+
+impl Place {
+    /// The CONNECT is here. False when too many wait already.
+    pub fn verifying(&self) -> bool {
+        let mut tables = self.connections.lock();
+        tables.half_open.remove(&self.id);
+        let room = tables.verifying.len() < VERIFYING;
+        if room {
+            tables.verifying.insert(self.id, self.signal.clone());
+        }
+        room
+    }
+
+    /// The device is who it says. An older connection of the same device and client id ends.
+    pub fn open(&mut self, device: &DeviceId, client: &str, credential: &str) {
+        let key = (device.clone(), client.to_owned());
+        let open = Open { id: self.id, credential: credential.to_owned(), signal: self.signal.clone() };
+        let mut tables = self.connections.lock();
+        tables.verifying.remove(&self.id);
+        if let Some(before) = tables.open.insert(key.clone(), open) {
+            before.signal.send(Notice::TakenOver);
+        }
+        drop(tables);
+        self.key = Some(key);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut tables = self.connections.lock();
+        tables.half_open.remove(&self.id);
+        tables.verifying.remove(&self.id);
+        if let Some(key) = &self.key
+            && tables.open.get(key).is_some_and(|open| open.id == self.id)
+        {
+            tables.open.remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_too_many_costs_the_oldest_its_place() {
+        let connections = Arc::<Connections>::default();
+        let places: Vec<_> = (0..HALF_OPEN).map(|_| connections.enter()).collect();
+        assert!(places[1].verifying(), "it sent its CONNECT, so it is not half-open any more");
+        let _one = connections.enter();
+        assert_eq!(places[0].signal.get(), None, "there was room again");
+        let _two = connections.enter();
+        assert_eq!([0, 1, 2].map(|i| places[i].signal.get()), [Some(Notice::Evicted), None, None]);
+    }
+
+    #[test]
+    fn a_second_connection_takes_over_and_only_the_newest_leaves_the_table() {
+        let connections = Arc::<Connections>::default();
+        let device = DeviceId::parse("ox").unwrap();
+        let mut first = connections.enter();
+        first.open(&device, "c", "1");
+        let mut second = connections.enter();
+        second.open(&device, "c", "1");
+        assert_eq!((first.signal.get(), second.signal.get()), (Some(Notice::TakenOver), None));
+        drop(first);
+        assert_eq!(connections.open(), 1);
+        connections.end_all(Notice::Stop);
+        assert_eq!(second.signal.get(), Some(Notice::Stop));
+        assert_eq!(connections.enter().signal.get(), Some(Notice::Stop), "who comes late is told as well");
+    }
+}

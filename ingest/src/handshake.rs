@@ -1,0 +1,180 @@
+//! From accept to an open connection: TLS, CONNECT, password. Until then a peer costs a task and little else.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use metrics::counter;
+use mqtt_protocol_core::mqtt::result_code::ConnectReasonCode;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
+
+use crate::closed::Closed;
+use crate::connection::{Connection, Socket, part, poll_read};
+use crate::connections::Place;
+use crate::conversation::Conversation;
+use crate::gateway::Shared;
+use crate::hello::{Hello, Refusal};
+use crate::identity::Identified;
+use crate::reply::Listener;
+use crate::telemetry::{CLOSED, CONNECTS_REFUSED, HALF_OPEN_DROPPED, RECEIPTS_FAILED};
+use crate::wire::{Frame, frame, kind};
+
+/// From accept to CONNECT, TLS included.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// For the password, when many come at once.
+const VERIFY_WITHIN: Duration = Duration::from_secs(60);
+/// The largest CONNECT: who has not said its name yet gets no more memory than this.
+const MAX_CONNECT: usize = 8 << 10;
+
+/// Why no CONNECT came.
+#[derive(Debug, thiserror::Error)]
+enum NoHello {
+    #[error("the peer is gone")]
+    Gone,
+    #[error("the socket failed: {0}")]
+    Socket(#[from] std::io::Error),
+    #[error("no CONNECT came in time")]
+    Late,
+    #[error("its place was needed, or the server stops")]
+    Dropped,
+    #[error("what came is no CONNECT")]
+    Stranger,
+}
+
+impl NoHello {
+    const fn label(&self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Socket(_) => "socket",
+            Self::Late => "late",
+            Self::Dropped => "dropped",
+            Self::Stranger => "no_connect",
+        }
+    }
+}
+
+pub(crate) async fn serve(stream: TcpStream, acceptor: Option<TlsAcceptor>, place: Place, shared: Arc<Shared>) {
+    let deadline = Instant::now() + CONNECT_WITHIN;
+    let Some(acceptor) = acceptor else { return converse(stream, place, shared, deadline).await };
+    // boxed: a plain connection must not pay for the size of TLS
+    Box::pin(async move {
+        let accepted = tokio::select! {
+            accepted = timeout_at(deadline, acceptor.accept(stream)) => accepted.map_err(|_| NoHello::Late).and_then(|accepted| Ok(accepted?)),
+            _ = place.signal.any() => Err(NoHello::Dropped),
+        };
+        match accepted {
+            Ok(stream) => converse(stream, place, shared, deadline).await,
+            Err(error) => dropped(&error),
+        }
+    })
+    .await;
+}
+
+fn dropped(error: &NoHello) {
+    counter!(HALF_OPEN_DROPPED, "reason" => error.label()).increment(1);
+    tracing::debug!(%error, "a connection ended before its connect");
+}
+
+async fn converse<S: Socket>(mut stream: S, mut place: Place, shared: Arc<Shared>, deadline: Instant) {
+    let mut input = BytesMut::new();
+    let hello = tokio::select! {
+        hello = timeout_at(deadline, hello(&mut stream, &mut input)) => hello.unwrap_or(Err(NoHello::Late)),
+        _ = place.signal.any() => Err(NoHello::Dropped),
+    };
+    let hello = match hello {
+        Ok(hello) => hello,
+        Err(error) => return dropped(&error),
+    };
+    let admitted = match hello {
+        Ok(mut hello) => admit(&mut hello, &mut place, &shared).await.map(|identified| (hello, identified)),
+        Err(refusal) => Err(refusal),
+    };
+    let (hello, identified) = match admitted {
+        Ok(admitted) => admitted,
+        Err(refusal) => {
+            counter!(CONNECTS_REFUSED, "reason" => refusal.label).increment(1);
+            tracing::debug!(reason = refusal.label, detail = refusal.detail, "connect refused");
+            drop(place);
+            return part(stream, &refusal.encode()).await;
+        }
+    };
+    let listener = Listener { version: hello.version, problems: hello.problems, max_packet: hello.max_packet };
+    let device = identified.device;
+    let mut conversation = Conversation::new(shared.clone(), device.clone(), listener, input);
+    conversation.output.extend_from_slice(&hello.accept(shared.max_packet));
+    shared.meters.connections.increment(1);
+    tracing::debug!(%device, version = ?hello.version, "device connected");
+    let closed = Connection::new(stream, place.signal.clone(), conversation, hello.patience).run().await;
+    shared.meters.connections.decrement(1);
+    counter!(CLOSED, "reason" => closed.label()).increment(1);
+    match &closed {
+        Closed::Receipt(error) => {
+            counter!(RECEIPTS_FAILED).increment(1);
+            if shared.unwritten.now() {
+                tracing::error!(%device, %error, "a message could not be made durable and is not acknowledged; the device will send it again");
+            }
+        }
+        closed => tracing::debug!(%device, reason = closed.label(), detail = %closed, "connection ended"),
+    }
+}
+
+/// Waits for a whole CONNECT. What comes behind it stays in `input`.
+async fn hello<S: Socket>(stream: &mut S, input: &mut BytesMut) -> Result<Result<Hello, Refusal>, NoHello> {
+    loop {
+        if input.first().is_some_and(|first| first >> 4 != kind::CONNECT) {
+            return Err(NoHello::Stranger);
+        }
+        match frame(input, MAX_CONNECT) {
+            Frame::Partial => {}
+            Frame::Whole { header, total } => {
+                let packet = input.split_to(total);
+                return Ok(Hello::parse(&packet, header));
+            }
+            Frame::TooLarge | Frame::Malformed => return Err(NoHello::Stranger),
+        }
+        if poll_fn(|context| poll_read(stream, context, input)).await? == 0 {
+            return Err(NoHello::Gone);
+        }
+    }
+}
+
+/// Verifies the password, and puts the connection among the open ones.
+async fn admit(hello: &mut Hello, place: &mut Place, shared: &Shared) -> Result<Identified, Refusal> {
+    let busy = |detail| Refusal::new(hello.version, ConnectReasonCode::ServerBusy, "busy", detail);
+    if !place.verifying() {
+        return Err(busy("too many connect at once; try again"));
+    }
+    let view = shared.view.borrow().clone();
+    let identified = tokio::select! {
+        checked = timeout(VERIFY_WITHIN, shared.identity.check(&view, hello)) => checked.unwrap_or_else(|_| Err(busy("too many connect at once; try again")))?,
+        _ = place.signal.any() => return Err(Refusal::new(hello.version, ConnectReasonCode::ServerUnavailable, "stopping", "the server is shutting down")),
+    };
+    if hello.assigned {
+        hello.client = format!("{}-{:016x}", identified.device, rand::random::<u64>());
+    }
+    place.open(&identified.device, &hello.client, &identified.credential);
+    // it may have been revoked since `view`, and before it stood where a revocation looks for it
+    if !shared.view.borrow().admits(&identified.device, &identified.credential) {
+        return Err(Refusal::new(hello.version, ConnectReasonCode::NotAuthorized, "revoked", "this device is revoked"));
+    }
+    Ok(identified)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn size_of_output<A, B, C, D, F: Future>(_: &impl Fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// A connection's task holds this from accept to end, whatever it does.
+    #[test]
+    fn a_connection_costs_little() {
+        let size = size_of_output(&serve);
+        assert!(size <= 3 << 10, "{size} bytes");
+    }
+}

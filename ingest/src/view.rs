@@ -1,0 +1,111 @@
+//! The registry as the gateway knows it, renewed each second when it moved.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use intake::{Assigned, Known, Registry};
+use metrics::counter;
+use schemas::DeviceId;
+use store::registry::{CredentialKind, RegistryView};
+use store::{Store, StoreError};
+use tokio::sync::watch;
+
+use crate::connections::Connections;
+use crate::telemetry::REGISTRY_FAILURES;
+
+const EVERY: Duration = Duration::from_secs(1);
+/// While the store is away, this often is enough for the log.
+const REMIND: Duration = Duration::from_secs(60);
+
+pub(crate) struct View {
+    pub version: u64,
+    pub registry: Registry,
+    access: HashMap<DeviceId, Access>,
+}
+
+/// How a device gets in.
+#[derive(Debug, Default)]
+pub(crate) struct Access {
+    pub revoked: bool,
+    pub passwords: Vec<Password>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Password {
+    pub credential: String,
+    pub hash: String,
+}
+
+impl View {
+    pub fn new(view: RegistryView) -> Self {
+        let mut access: HashMap<DeviceId, Access> = HashMap::with_capacity(view.devices.len());
+        for device in &view.devices {
+            access.insert(device.id.clone(), Access { revoked: device.revoked_at.is_some(), passwords: Vec::new() });
+        }
+        for credential in view.credentials {
+            if credential.kind == CredentialKind::Password
+                && let Some(access) = access.get_mut(&credential.device)
+            {
+                access.passwords.push(Password { credential: credential.id, hash: credential.value });
+            }
+        }
+        let known = view.devices.into_iter().map(|device| Known {
+            revoked: device.revoked_at.is_some(),
+            device: device.id,
+            test: device.test,
+            hub: device.hub,
+            min_time: device.min_time,
+        });
+        let assigned = view.assignments.into_iter().map(|a| Assigned { device: a.device, patient: a.patient, from: a.from, until: a.until });
+        Self { version: view.version, registry: Registry::new(known, assigned), access }
+    }
+
+    pub async fn load(store: &Store) -> Result<Self, StoreError> {
+        store.registry_view().await.map(Self::new)
+    }
+
+    pub fn access(&self, device: &DeviceId) -> Option<&Access> {
+        self.access.get(device)
+    }
+
+    /// Whether a connection that came in with this credential may go on.
+    pub fn admits(&self, device: &DeviceId, credential: &str) -> bool {
+        self.access(device).is_some_and(|access| !access.revoked && access.passwords.iter().any(|password| password.credential == credential))
+    }
+}
+
+/// Runs until it is dropped. While the store is away the last view stays in force.
+pub(crate) async fn follow(store: Store, view: watch::Sender<Arc<View>>, connections: Arc<Connections>) {
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut away: Option<Instant> = None;
+    loop {
+        ticks.tick().await;
+        let before = view.borrow().version;
+        match renewed(&store, before).await {
+            Ok(new) => {
+                if away.take().is_some() {
+                    tracing::info!("the registry can be read again");
+                }
+                if let Some(new) = new {
+                    let new = Arc::new(new);
+                    tracing::debug!(version = new.version, "registry renewed");
+                    view.send_replace(new.clone());
+                    connections.sweep(&new);
+                }
+            }
+            Err(error) => {
+                counter!(REGISTRY_FAILURES).increment(1);
+                if away.is_none_or(|said| said.elapsed() >= REMIND) {
+                    tracing::warn!(%error, version = before, "the registry cannot be read; the last one known stays in force");
+                    away = Some(Instant::now());
+                }
+            }
+        }
+    }
+}
+
+async fn renewed(store: &Store, version: u64) -> Result<Option<View>, StoreError> {
+    if store.registry_version().await? == version { Ok(None) } else { View::load(store).await.map(Some) }
+}

@@ -1,0 +1,165 @@
+//! `vigil device add`: a device, its password, and whose it is from now on.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use schemas::{DeviceId, EventTime, PatientId};
+use serde_json::{Value, json};
+use store::registry::{Assignment, Device};
+
+use crate::config::Config;
+use crate::installation::{self, now};
+use crate::output::{self, Format};
+
+#[derive(Debug, Subcommand)]
+pub enum DeviceCommand {
+    /// Registers a device, makes its password, and assigns it
+    Add(Add),
+    /// Registers many devices at once, as the lines of a recording or a list name them
+    Import(Import),
+    /// Ends the device's assignment and, when named, begins the next
+    Assign(Assign),
+    /// Refuses the device's credentials from now on
+    Revoke {
+        id: String,
+        #[arg(long, default_value = "vigil.toml")]
+        config: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Add {
+    /// The id in topics: letters, digits, `-`, `_`, `.`
+    pub id: String,
+    #[arg(long, default_value = "")]
+    pub model: String,
+    /// Whose it is; without one its readings are dead letters until it is assigned
+    #[arg(long)]
+    pub patient: Option<String>,
+    /// Since when (RFC 3339); from now on, when left out
+    #[arg(long, requires = "patient")]
+    pub from: Option<String>,
+    /// The hub that may speak for it; then it has no password of its own
+    #[arg(long)]
+    pub hub: Option<String>,
+    /// Under test: its readings never page anyone
+    #[arg(long)]
+    pub test: bool,
+    #[arg(long, default_value = "vigil.toml")]
+    pub config: PathBuf,
+    #[arg(long, value_enum)]
+    pub format: Option<Format>,
+}
+
+#[derive(Debug, Args)]
+pub struct Import {
+    /// A recording, as `vigil replay` reads it: its patients and devices are registered behind one hub
+    pub file: PathBuf,
+    /// The hub's id
+    #[arg(long, default_value = "replay-hub")]
+    pub hub: String,
+    /// The ward the patients are put into; when there is only one, that
+    #[arg(long)]
+    pub ward: Option<String>,
+    #[arg(long, default_value = "vigil.toml")]
+    pub config: PathBuf,
+    #[arg(long, value_enum)]
+    pub format: Option<Format>,
+}
+
+#[derive(Debug, Args)]
+pub struct Assign {
+    pub id: String,
+    #[arg(long)]
+    pub patient: Option<String>,
+    #[arg(long, default_value = "vigil.toml")]
+    pub config: PathBuf,
+}
+
+pub async fn run(command: DeviceCommand) -> anyhow::Result<()> {
+    match command {
+        DeviceCommand::Add(args) => add(args).await,
+        DeviceCommand::Import(args) => super::import::run(args).await,
+        DeviceCommand::Assign(args) => assign(args).await,
+        DeviceCommand::Revoke { id, config } => {
+            let store = installation::open_store(&Config::load(&config)?).await?;
+            store.revoke_device(&DeviceId::parse(&id)?, now()).await?;
+            store.close().await;
+            Ok(())
+        }
+    }
+}
+
+async fn add(args: Add) -> anyhow::Result<()> {
+    let config = Config::load(&args.config)?;
+    let store = installation::open_store(&config).await?;
+    let id = DeviceId::parse(&args.id)?;
+    let hub = args.hub.as_deref().map(DeviceId::parse).transpose()?;
+    let patient = args.patient.as_deref().map(PatientId::parse).transpose()?;
+    let from = args.from.as_deref().map(EventTime::parse).transpose().context("--from")?.unwrap_or_else(now);
+    let device = Device { id: id.clone(), model: args.model, test: args.test, hub: hub.clone(), created_at: now(), revoked_at: None, min_time: from };
+    let (added, assignment) = (&device, patient.map(|patient| Assignment { device: id.clone(), patient, from, until: None }));
+    let assigned = assignment.as_ref();
+    store
+        .transaction(|tx| {
+            Box::pin(async move {
+                tx.add_device(added).await?;
+                match assigned {
+                    Some(assignment) => tx.assign(assignment).await,
+                    None => Ok(()),
+                }
+            })
+        })
+        .await?;
+    let password = match hub {
+        None => Some(store.new_device_password(&id, now()).await?),
+        Some(_) => None,
+    };
+    store.close().await;
+    let row = json!({
+        "device": id,
+        "password": password.as_ref().map(|password| Value::from(password.as_str())).unwrap_or_default(),
+        "patient": assignment.map(|assignment| Value::from(assignment.patient.to_string())).unwrap_or_default(),
+    });
+    let format = Format::or_default(args.format);
+    output::print(format, row.as_object().map(std::slice::from_ref).unwrap_or_default())?;
+    if let (Format::Table, Some(password), Some(listen)) = (format, password, config.ingest.listen.0) {
+        let mut out = std::io::stdout();
+        writeln!(out, "\nThe password is shown this once. To publish a reading:\n")?;
+        writeln!(out, "  {}", mosquitto_pub(&id, &password, listen))?;
+    }
+    Ok(())
+}
+
+/// A line that publishes one reading as this device, at QoS 1.
+pub fn mosquitto_pub(id: &DeviceId, password: &str, listen: std::net::SocketAddr) -> String {
+    let host = if listen.ip().is_unspecified() { "127.0.0.1".to_owned() } else { listen.ip().to_string() };
+    let message = r#"{"metric":"spo2","value":96,"unit":"%"}"#;
+    format!("mosquitto_pub -V 5 -h {host} -p {} -q 1 -i {id} -u {id} -P {password} -t v1/devices/{id}/vitals -m '{message}'", listen.port())
+}
+
+async fn assign(args: Assign) -> anyhow::Result<()> {
+    let store = installation::open_store(&Config::load(&args.config)?).await?;
+    let device = DeviceId::parse(&args.id)?;
+    let patient = args.patient.as_deref().map(PatientId::parse).transpose()?;
+    let at = now();
+    let (device, patient) = (&device, patient.as_ref());
+    store
+        .transaction(|tx| {
+            Box::pin(async move {
+                tx.device(device).await?;
+                if tx.patient_of(device, at).await?.is_some() {
+                    tx.end_assignment(device, at).await?;
+                }
+                match patient {
+                    Some(patient) => tx.assign(&Assignment { device: device.clone(), patient: patient.clone(), from: at, until: None }).await,
+                    None => Ok(()),
+                }
+            })
+        })
+        .await?;
+    store.close().await;
+    Ok(())
+}

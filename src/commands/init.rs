@@ -1,0 +1,62 @@
+//! `vigil init DIR`.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use store::wards::Ward;
+
+use crate::config::Config;
+use crate::installation::{self, Plan};
+
+#[derive(Debug, Args)]
+pub struct Init {
+    /// A folder for this installation; it is made
+    pub dir: PathBuf,
+    /// The name of the first administrator
+    #[arg(long, default_value = "admin")]
+    pub admin: String,
+    /// The first ward
+    #[arg(long, default_value = "ward-1")]
+    pub ward: String,
+    /// The time zone of the ward: an IANA name
+    #[arg(long, default_value = "UTC")]
+    pub timezone: String,
+    /// Fixed for the life of the installation
+    #[arg(long, default_value_t = 4)]
+    pub partitions: u32,
+    /// Brokers of a Kafka journal, host:port,host:port; without it the journal is one embedded file
+    #[arg(long)]
+    pub kafka: Option<String>,
+    /// A Kafka of a single broker, for development: what is then not promised is logged
+    #[arg(long, requires = "kafka")]
+    pub development: bool,
+    /// postgres://user@host/database; without it the store is one SQLite file
+    #[arg(long)]
+    pub store: Option<String>,
+}
+
+pub async fn run(args: Init) -> anyhow::Result<()> {
+    anyhow::ensure!(jiff::tz::TimeZone::get(&args.timezone).is_ok(), "--timezone {}: it is an IANA name such as Europe/Berlin", args.timezone);
+    let text = |value: &str| toml::Value::from(value).to_string();
+    let mut keys = Vec::new();
+    if let Some(bootstrap) = &args.kafka {
+        keys.push(("journal", "kind", text("kafka")));
+        keys.push(("journal", "bootstrap", text(bootstrap)));
+        keys.push(("journal", "development", args.development.to_string()));
+    }
+    if let Some(url) = &args.store {
+        keys.push(("store", "url", text(url)));
+    }
+    let ward = Ward { name: args.ward.clone(), id: args.ward, timezone: args.timezone };
+    let made = installation::make(&args.dir, &Plan { admin: &args.admin, ward, partitions: args.partitions, keys: &keys }).await?;
+    let config = Config::load(&made.config)?;
+    let mut out = std::io::stdout();
+    writeln!(out, "made      {}", made.config.display())?;
+    writeln!(out, "start     vigil serve --config {}", made.config.display())?;
+    writeln!(out, "sign in   {}/sign-in#token={}", config.dashboard_url(None), *made.link)?;
+    writeln!(out, "          once, within 24 hours, as {}; `vigil user link {}` makes another", args.admin, args.admin)?;
+    writeln!(out, "patient   vigil patient add --config {} --help", made.config.display())?;
+    writeln!(out, "device    vigil device add --config {} --help", made.config.display())?;
+    Ok(())
+}

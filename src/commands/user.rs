@@ -1,0 +1,86 @@
+//! `vigil user`: who may sign in, and tokens for programs.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use schemas::Micros;
+use serde_json::json;
+use store::users::{Role, User};
+
+use crate::config::Config;
+use crate::installation::{self, now};
+use crate::output::{self, Format};
+
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// Adds a user; they sign in by the link that this prints, once
+    Add {
+        name: String,
+        /// admin, clinician or analyst
+        #[arg(long, default_value = "clinician")]
+        role: Role,
+        #[arg(long, default_value = "vigil.toml")]
+        config: PathBuf,
+    },
+    /// Prints a link that signs the user in once, within 24 hours
+    Link {
+        name: String,
+        #[arg(long, default_value = "vigil.toml")]
+        config: PathBuf,
+    },
+    /// Reads a password from standard input and sets it; 12 characters or more
+    Password {
+        name: String,
+        #[arg(long, default_value = "vigil.toml")]
+        config: PathBuf,
+    },
+    /// Makes a token for a program that acts as the user; it is shown this once
+    Token {
+        name: String,
+        /// What it is for
+        #[arg(long)]
+        label: String,
+        /// read, write
+        #[arg(long, default_values = ["read"])]
+        scope: Vec<String>,
+        #[arg(long, default_value = "vigil.toml")]
+        config: PathBuf,
+        #[arg(long, value_enum)]
+        format: Option<Format>,
+    },
+}
+
+pub async fn run(command: UserCommand) -> anyhow::Result<()> {
+    let path = match &command {
+        UserCommand::Add { config, .. } | UserCommand::Link { config, .. } | UserCommand::Password { config, .. } | UserCommand::Token { config, .. } => config,
+    };
+    let config = Config::load(path)?;
+    let store = installation::open_store(&config).await?;
+    match command {
+        UserCommand::Add { name, role, .. } => {
+            store.add_user(&User { name: name.clone(), role, created_at: now(), disabled_at: None }).await?;
+            link(&config, &store, &name).await?;
+        }
+        UserCommand::Link { name, .. } => link(&config, &store, &name).await?,
+        UserCommand::Password { name, .. } => {
+            let mut line = zeroize::Zeroizing::new(String::new());
+            std::io::stdin().read_line(&mut line)?;
+            store.set_password(&name, line.trim_end_matches(['\r', '\n'])).await?;
+        }
+        UserCommand::Token { name, label, scope, format, .. } => {
+            let scopes: Vec<&str> = scope.iter().map(String::as_str).collect();
+            let (made, token) = store.new_api_token(&name, &label, &scopes, now(), None).await?;
+            let row = json!({"id": made.id, "token": token.as_str(), "scopes": made.scopes.join(" ")});
+            output::print(Format::or_default(format), row.as_object().map(std::slice::from_ref).unwrap_or_default())?;
+        }
+    }
+    store.close().await;
+    Ok(())
+}
+
+async fn link(config: &Config, store: &store::Store, name: &str) -> anyhow::Result<()> {
+    let token = store.new_one_time_link(name, now() + Micros::hours(24)).await?;
+    writeln!(std::io::stdout(), "{}/sign-in#token={}", config.dashboard_url(None), token.as_str())?;
+    Ok(())
+}

@@ -1,0 +1,268 @@
+//! The roles of one process: built, started, and drained in order.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::ValueEnum;
+use dashboard_api::{Dashboard, Readiness};
+use ingest::Gateway;
+use journal::Journal;
+use metrics_exporter_prometheus::PrometheusHandle;
+use processor::Processor;
+use processor::archive::{Archive, ArchiveConfig};
+use processor::objects::{LocalObjects, Objects};
+use store::Store;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, JournalKind};
+use crate::installation::{self, micros};
+
+/// All the draining there is: what has not ended by then is named and left.
+const DRAIN: Duration = Duration::from_secs(25);
+/// A role that failed is started again after this, and after twice as long each time, up to [`LONGEST`].
+const AGAIN: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    Ingest,
+    Processor,
+    Alerts,
+    DashboardApi,
+}
+
+impl Role {
+    pub const ALL: [Self; 4] = [Self::Ingest, Self::Processor, Self::Alerts, Self::DashboardApi];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Processor => "processor",
+            Self::Alerts => "alerts",
+            Self::DashboardApi => "dashboard-api",
+        }
+    }
+}
+
+/// Where the process listens.
+#[derive(Debug, Clone, Default)]
+pub struct Bound {
+    pub mqtt: Option<SocketAddr>,
+    pub mqtt_tls: Option<SocketAddr>,
+    pub dashboard: Option<SocketAddr>,
+}
+
+/// A role under way: what it is called, how it is told to end, and its end.
+struct Running {
+    name: &'static str,
+    stop: CancellationToken,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+/// Every role that was asked for, running.
+pub struct Roles {
+    /// In the order in which they end.
+    running: Vec<Running>,
+    pub bound: Bound,
+    readiness: Option<Readiness>,
+    journal: Arc<dyn Journal>,
+    store: Store,
+}
+
+impl Roles {
+    /// Opens the store, the journal and the lake, binds every port, and starts.
+    pub async fn start(config: &Config, roles: &[Role], metrics: PrometheusHandle) -> anyhow::Result<Self> {
+        if config.journal.kind == JournalKind::Embedded && roles.len() < Role::ALL.len() {
+            anyhow::bail!("an embedded journal is one process with every role in it: run `vigil serve`, or set journal.kind = \"kafka\"");
+        }
+        let wanted = |role| roles.contains(&role);
+        let store = installation::open_store(config).await?;
+        let journal = installation::open_journal(config).await?;
+        let lake = config.path(&config.lake.path);
+        let objects: Arc<dyn Objects> = Arc::new(LocalObjects::open(&lake).with_context(|| format!("the lake {}", lake.display()))?);
+        let engine = engine::Config { horizon: micros(config.engine.horizon.0), window: micros(config.engine.window.0), ..engine::Config::default() };
+
+        // ports first: one that is taken ends the process before anything runs
+        let gateway = match wanted(Role::Ingest) {
+            true => Some(gateway(config, &journal, &store).await?),
+            false => None,
+        };
+        let dashboard = match wanted(Role::DashboardApi) {
+            true => Some(dashboard(config, engine, &journal, &store, &objects, metrics).await?),
+            false => None,
+        };
+        let bound = Bound {
+            mqtt: gateway.as_ref().and_then(Gateway::address),
+            mqtt_tls: gateway.as_ref().and_then(Gateway::tls_address),
+            dashboard: dashboard.as_ref().map(Dashboard::address),
+        };
+        let readiness = dashboard.as_ref().map(Dashboard::readiness);
+
+        // in the order in which they end: no new reading, then what is under way, then those who watch it
+        let mut running = Vec::new();
+        if let Some(gateway) = gateway {
+            running.push(once("ingest", |stop| async move { Ok(gateway.run(stop).await?) }));
+        }
+        if wanted(Role::Processor) {
+            let wanted = processor::Config { engine, snapshot_every: config.processor.snapshot_every, snapshot_after: config.processor.snapshot_after.0 };
+            let (from, to) = (journal.clone(), objects.clone());
+            running.push(again("processor", move |stop| {
+                let processor = Processor::new(wanted.clone(), from.clone(), to.clone());
+                async move { Ok(processor.run(stop).await?) }
+            }));
+            let wanted = ArchiveConfig { roll_after: config.lake.roll_after.0, roll_rows: config.lake.roll_rows };
+            let (from, to) = (journal.clone(), objects.clone());
+            running.push(again("archive", move |stop| {
+                let archive = Archive::new(wanted.clone(), from.clone(), to.clone());
+                async move { Ok(archive.run(stop).await?) }
+            }));
+        }
+        if wanted(Role::Alerts) {
+            let wanted = alerts(config, bound.dashboard)?;
+            let (from, to) = (journal.clone(), store.clone());
+            running.push(again("alerts", move |stop| {
+                let alerts = alerts::Alerts::new(wanted.clone(), from.clone(), to.clone());
+                async move { Ok(alerts?.run(stop).await?) }
+            }));
+        }
+        if let Some(dashboard) = dashboard {
+            running.push(once("dashboard-api", |stop| async move { Ok(dashboard.run(stop).await?) }));
+        }
+        Ok(Self { running, bound, readiness, journal, store })
+    }
+
+    /// Until `stop`, or until a role ends that should not; then drains: an error of a role is the answer.
+    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+        let failed = tokio::select! {
+            () = stop.cancelled() => None,
+            name = ended(&mut self.running) => Some(name),
+        };
+        if let Some(readiness) = &self.readiness {
+            readiness.set_draining();
+        }
+        tracing::info!("draining");
+        let deadline = tokio::time::Instant::now() + DRAIN;
+        let mut outcome = Ok(());
+        for mut role in self.running {
+            role.stop.cancel();
+            match tokio::time::timeout_at(deadline, &mut role.task).await {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(error))) => {
+                    tracing::error!(role = role.name, error = format!("{error:#}"), "a role failed");
+                    outcome = outcome.and(Err(error.context(role.name)));
+                }
+                Ok(Err(error)) => outcome = outcome.and(Err(anyhow::Error::new(error).context(format!("{} ended badly", role.name)))),
+                Err(_) => {
+                    role.task.abort();
+                    outcome = outcome.and(Err(anyhow::anyhow!("{} had not ended after {} s: what it had acknowledged is in the journal", role.name, DRAIN.as_secs())));
+                }
+            }
+        }
+        self.journal.close().await;
+        self.store.close().await;
+        match (outcome, failed) {
+            (Ok(()), Some(name)) => Err(anyhow::anyhow!("{name} ended by itself")),
+            (outcome, _) => outcome,
+        }
+    }
+}
+
+/// Resolves when one of them has ended.
+async fn ended(running: &mut [Running]) -> &'static str {
+    loop {
+        if let Some(role) = running.iter().find(|role| role.task.is_finished()) {
+            return role.name;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn once<F: Future<Output = anyhow::Result<()>> + Send + 'static>(name: &'static str, run: impl FnOnce(CancellationToken) -> F) -> Running {
+    let stop = CancellationToken::new();
+    Running { name, task: tokio::spawn(run(stop.clone())), stop }
+}
+
+/// A role that goes on from what is durable: after a failure it is started again.
+fn again<F: Future<Output = anyhow::Result<()>> + Send + 'static>(name: &'static str, run: impl Fn(CancellationToken) -> F + Send + 'static) -> Running {
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    let task = tokio::spawn(async move {
+        let mut pause = AGAIN;
+        loop {
+            let began = tokio::time::Instant::now();
+            match run(token.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(error) if token.is_cancelled() => return Err(error),
+                Err(error) => tracing::error!(role = name, error = format!("{error:#}"), again_in = ?pause, "a role failed and is started again"),
+            }
+            tokio::select! {
+                () = token.cancelled() => return Ok(()),
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = if began.elapsed() > 2 * LONGEST { AGAIN } else { (pause * 2).min(LONGEST) };
+        }
+    });
+    Running { name, stop, task }
+}
+
+async fn gateway(config: &Config, journal: &Arc<dyn Journal>, store: &Store) -> anyhow::Result<Gateway> {
+    let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    let tls = config.ingest.listen_tls.0.map(|listen| ingest::Tls { listen, certificate: config.path(&config.ingest.certificate), key: config.path(&config.ingest.key) });
+    let wanted = ingest::Config { listen: config.ingest.listen.0, tls, max_packet: size(config.ingest.max_packet.0), budget: size(config.ingest.budget.0) };
+    Gateway::bind(wanted, journal.clone(), store.clone()).await.context("the gateway (ingest.listen, ingest.listen_tls)")
+}
+
+async fn dashboard(
+    config: &Config,
+    engine: engine::Config,
+    journal: &Arc<dyn Journal>,
+    store: &Store,
+    objects: &Arc<dyn Objects>,
+    metrics: PrometheusHandle,
+) -> anyhow::Result<Dashboard> {
+    let listen = config.dashboard.listen.0.context("dashboard.listen = \"\": the role dashboard-api needs an address")?;
+    let certificate = &config.dashboard.certificate;
+    let tls = (!certificate.as_os_str().is_empty()).then(|| (config.path(certificate), config.path(&config.dashboard.key)));
+    let wanted = dashboard_api::Config {
+        listen,
+        tls,
+        session: config.dashboard.session.0,
+        engine,
+        partitions: config.journal.partitions,
+        repage_after: config.alerts.repage_after.0,
+        audit_spool: config.path(&config.dashboard.audit_spool),
+        build: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    Dashboard::bind(wanted, journal.clone(), store.clone(), objects.clone(), Some(metrics)).await.context("the dashboard (dashboard.listen)")
+}
+
+fn alerts(config: &Config, dashboard: Option<SocketAddr>) -> anyhow::Result<alerts::Config> {
+    let mut webhooks = Vec::new();
+    for webhook in &config.alerts.webhook {
+        let secret = installation::secret(config, "alerts.webhook.secret_file", &webhook.secret_file)?;
+        webhooks.push(alerts::Webhook::new(&webhook.name, webhook.url.parse().context("alerts.webhook.url")?, secret.as_ref().map(|s| s.as_str()))?);
+    }
+    let smtp = &config.alerts.smtp;
+    let password = installation::secret(config, "alerts.smtp.password_file", Path::new(&smtp.password_file))?;
+    let smtp = (!smtp.host.is_empty()).then(|| alerts::Smtp {
+        host: smtp.host.clone(),
+        port: smtp.port,
+        starttls: smtp.starttls,
+        from: smtp.from.clone(),
+        to: smtp.to.clone(),
+        user: smtp.user.clone(),
+        password,
+    });
+    Ok(alerts::Config {
+        repage_after: config.alerts.repage_after.0,
+        webhooks,
+        smtp,
+        dashboard_url: config.dashboard_url(dashboard),
+        partitions: config.journal.partitions,
+    })
+}

@@ -1,0 +1,46 @@
+//! Real patients: every vital of the MIMIC-III demo, as it was charted and stored, through the whole of Vigil.
+//!
+//! `dev/real-patients` runs it on both journals and prints what came of it.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use crate::driven::Broker;
+use crate::run::{Plan, Run, play};
+
+/// The recording, when it is there.
+fn recording() -> Option<PathBuf> {
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/vitals/mimic-iii-demo/vitals_chartevents.csv.gz");
+    let path = std::env::var_os("VIGIL_TEST_MIMIC").map_or(beside, PathBuf::from);
+    if path.exists() {
+        return Some(path);
+    }
+    eprintln!("skipped: no recording of MIMIC-III; VIGIL_TEST_MIMIC names its CHARTEVENTS as CSV");
+    None
+}
+
+/// What must hold of any run.
+async fn hold(name: &str, run: &Run) {
+    let (accepted, refused) = run.topics.hold_what_was_acknowledged(&run.ledger);
+    assert_eq!(accepted + refused, run.ledger.len(), "every value has its PUBACK");
+    let ids: HashSet<_> = run.topics.readings().map(|reading| reading.id).collect();
+    let (windows, transitions) = run.topics.equal_one_uninterrupted_run();
+    let episodes = run.topics.equal_the_episodes(&run.store).await;
+    assert_eq!(run.topics.readings().count() + run.topics.dead.len(), run.ledger.len(), "acknowledged = in inputs + in dead-letters");
+    let rate = run.ledger.len() as f64 / run.took.as_secs_f64();
+    eprintln!("{name}: {} values in {:.1} s ({rate:.0}/s): {accepted} in inputs ({} readings), {refused} in dead-letters", run.ledger.len(), run.took.as_secs_f64(), ids.len());
+    eprintln!("{name}: {windows} windows, {transitions} transitions, {episodes} episodes, {} alerts on readings", run.topics.alerts().len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_vital_of_real_patients_is_in_inputs_or_in_dead_letters() {
+    let Some(recording) = recording() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let embedded = play(&folder.path().join("embedded"), &Plan { recording: &recording, speed: 0.0, kafka: None }, |_| false).await;
+    hold("embedded", &embedded).await;
+    let Some(broker) = Broker::start() else { return };
+    let kafka = play(&folder.path().join("kafka"), &Plan { recording: &recording, speed: 0.0, kafka: Some(&broker.address) }, |_| false).await;
+    hold("Kafka", &kafka).await;
+    let (one, other) = (embedded.topics.alerts(), kafka.topics.alerts());
+    assert_eq!(one.difference(&other).count() + other.difference(&one).count(), 0, "the same alerts, by patient, rule and time, on both journals");
+}
