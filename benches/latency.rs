@@ -50,7 +50,10 @@ fn done(arguments: &[&str]) -> String {
 async fn main() {
     let arguments = Arguments::parse();
     rustls::crypto::ring::default_provider().install_default().unwrap();
-    println!("{:>6} {:>8} {:>9} {:>9} {:>9} {:>9}   publish → event, ms, at {} publishes a second", "round", "events", "p50", "p99", "p99.9", "max", arguments.rate);
+    println!(
+        "{:>6} {:>8} {:>9} {:>9} {:>9} {:>9}   publish → event, ms, at {} publishes a second",
+        "round", "events", "p50", "p99", "p99.9", "max", arguments.rate
+    );
     for round in 1..=arguments.rounds {
         let mut seen = run(&arguments).await;
         seen.sort_by(f64::total_cmp);

@@ -117,6 +117,7 @@ struct Server {
     _folder: tempfile::TempDir,
 }
 
+#[expect(clippy::zombie_processes, reason = "`Server::end` waits for it")]
 fn vigil(kind: &str, connections: usize) -> Server {
     let folder = tempfile::tempdir().unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())

@@ -159,7 +159,11 @@ impl Roles {
                 Ok(Err(error)) => outcome = outcome.and(Err(anyhow::Error::new(error).context(format!("{} ended badly", role.name)))),
                 Err(_) => {
                     role.task.abort();
-                    outcome = outcome.and(Err(anyhow::anyhow!("{} had not ended after {} s: what it had acknowledged is in the journal", role.name, DRAIN.as_secs())));
+                    outcome = outcome.and(Err(anyhow::anyhow!(
+                        "{} had not ended after {} s: what it had acknowledged is in the journal",
+                        role.name,
+                        DRAIN.as_secs()
+                    )));
                 }
             }
         }
@@ -212,7 +216,11 @@ fn again<F: Future<Output = anyhow::Result<()>> + Send + 'static>(name: &'static
 
 async fn gateway(config: &Config, journal: &Arc<dyn Journal>, store: &Store) -> anyhow::Result<Gateway> {
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-    let tls = config.ingest.listen_tls.0.map(|listen| ingest::Tls { listen, certificate: config.path(&config.ingest.certificate), key: config.path(&config.ingest.key) });
+    let tls = config.ingest.listen_tls.0.map(|listen| ingest::Tls {
+        listen,
+        certificate: config.path(&config.ingest.certificate),
+        key: config.path(&config.ingest.key),
+    });
     let wanted = ingest::Config { listen: config.ingest.listen.0, tls, max_packet: size(config.ingest.max_packet.0), budget: size(config.ingest.budget.0) };
     Gateway::bind(wanted, journal.clone(), store.clone()).await.context("the gateway (ingest.listen, ingest.listen_tls)")
 }

@@ -68,6 +68,10 @@ pub fn turn(n: &Notification, episode: &Episode, told: &[Notification], now: Eve
     if n.kind == PAGE {
         return Turn::Send;
     }
+    // claimed before the page said that it was over, looked at after
+    if told.iter().any(|other| other.id == n.id && other.state == Sending::Cancelled) {
+        return Turn::Drop("it was cancelled before this was sent");
+    }
     let over = episode.state != State::Open;
     if n.kind == REPAGE {
         return match &episode.acknowledged {

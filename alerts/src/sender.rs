@@ -10,7 +10,7 @@ use std::time::Duration;
 use metrics::{counter, histogram};
 use schemas::{Micros, Priority};
 use store::episodes::{Episode, What};
-use store::notifications::{Notification, State};
+use store::notifications::Notification;
 use store::{Store, StoreError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -127,7 +127,7 @@ impl Sender {
                     }
                     if n.kind == PAGE && message.says_over() {
                         for other in tx.notifications(n.alert).await? {
-                            if other.channel == n.channel && [CLEARED, WITHDRAWN].contains(&other.kind.as_str()) && other.state == State::Due {
+                            if other.channel == n.channel && [CLEARED, WITHDRAWN].contains(&other.kind.as_str()) {
                                 tx.cancel_notification(&other.id, "the page said so", now).await?;
                             }
                         }

@@ -98,7 +98,7 @@ impl Writer {
     async fn write(&mut self, batch: Vec<Ask>) {
         let (entries, waiting): (Vec<_>, Vec<_>) = batch.into_iter().map(|ask| (ask.entry, ask.done)).unzip();
         // while older entries wait in the spool, newer ones wait behind them
-        let durable = (!self.away && self.to_store(&entries).await) || self.to_spool(entries).await;
+        let durable = (!self.away && self.put(&entries).await) || self.to_spool(entries).await;
         for done in waiting {
             if done.send(durable).is_err() {
                 tracing::debug!("whoever asked for an audit entry gave up, and showed nothing");
@@ -106,7 +106,7 @@ impl Writer {
         }
     }
 
-    async fn to_store(&mut self, entries: &[AuditEntry]) -> bool {
+    async fn put(&mut self, entries: &[AuditEntry]) -> bool {
         let failed = match tokio::time::timeout(PATIENCE, self.store.audit_all(entries)).await {
             Ok(Ok(())) => return true,
             Ok(Err(error)) => error.to_string(),
@@ -146,7 +146,7 @@ impl Writer {
             Err(_) => return,
         };
         // all or none: what a failed attempt stored would be stored again
-        if !entries.is_empty() && !self.to_store(&entries).await {
+        if !entries.is_empty() && !self.put(&entries).await {
             return;
         }
         let spool = self.spool.clone();

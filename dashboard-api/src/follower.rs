@@ -45,6 +45,7 @@ struct Place {
     target: Offset,
     /// What arrived before is not here: the journal no longer had it.
     gap: AtomicI64,
+    since: Instant,
     /// When we last knew that nothing was missing.
     complete_at: Mutex<Option<Instant>>,
 }
@@ -142,6 +143,7 @@ impl Follower {
             target: range.next,
             // the first record that comes says since when
             gap: AtomicI64::new(if whole { NONE } else { i64::MAX }),
+            since: Instant::now(),
             complete_at: Mutex::new(None),
         });
         lock(&self.places).insert(partition, place.clone());
@@ -224,8 +226,11 @@ impl Place {
             *complete_at = Some(Instant::now());
             return Duration::ZERO;
         }
-        let clock = self.clock.load(Ordering::Acquire);
-        let behind = Duration::from_micros(u64::try_from(crate::now().0.saturating_sub(clock)).unwrap_or(0));
+        let behind = match self.clock.load(Ordering::Acquire) {
+            // nothing was read yet: how old it is we cannot know
+            0 => self.since.elapsed(),
+            clock => Duration::from_micros(u64::try_from(crate::now().0.saturating_sub(clock)).unwrap_or(0)),
+        };
         // a record that came after hours of quiet does not make us hours late
         complete_at.map_or(behind, |at| behind.min(at.elapsed()))
     }

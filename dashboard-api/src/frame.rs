@@ -106,11 +106,10 @@ mod tests {
 
     use super::*;
 
-    async fn ask(path: &str) -> (StatusCode, serde_json::Value) {
+    async fn ask(path: &str) -> StatusCode {
         let router = Router::new()
             .route("/boom", get(async || -> &'static str { panic!("OKAFOR, Ada") }))
             .route("/text", get(async || (StatusCode::IM_A_TEAPOT, "OKAFOR, Ada")))
-            .route("/slow", get(async || std::future::pending::<&'static str>().await))
             .layer(from_fn(frame));
         let response = router.oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap();
         let (status, id) = (response.status(), response.headers()["x-request-id"].clone());
@@ -118,15 +117,12 @@ mod tests {
         let body: serde_json::Value = serde_json::from_slice(&to_bytes(response.into_body(), 10_000).await.unwrap()).unwrap();
         assert_eq!(body["request_id"], id.to_str().unwrap());
         assert!(!body.to_string().contains("OKAFOR"), "what went wrong inside stays inside");
-        (status, body)
+        status
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_panic_a_stray_text_and_a_handler_that_hangs_end_as_problems() {
-        assert_eq!(ask("/boom").await.0, StatusCode::INTERNAL_SERVER_ERROR);
-        assert_eq!(ask("/text").await.0, StatusCode::IM_A_TEAPOT);
-        let (status, body) = ask("/slow").await;
-        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-        assert!(body["remedy"].as_str().unwrap().contains("/readyz"));
+    #[tokio::test]
+    async fn a_panic_and_a_stray_text_end_as_problems() {
+        assert_eq!(ask("/boom").await, StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(ask("/text").await, StatusCode::IM_A_TEAPOT);
     }
 }

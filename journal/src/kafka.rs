@@ -258,7 +258,7 @@ impl Journal for KafkaJournal {
             if partition.0 >= inner.config.partitions {
                 return Err(ReadError::Failed(format!("there is no partition {partition}").into()));
             }
-            let asked = inner.producer.client().fetch_watermarks(inner.name(topic), partition.0 as i32, ASK_WITHIN);
+            let asked = inner.producer.watermarks(inner.name(topic), partition, ASK_WITHIN);
             let (earliest, next) = asked.map_err(|error| ReadError::Failed(error.to_string().into()))?;
             Ok(Range { earliest: Offset(earliest), next: Offset(next) })
         })

@@ -25,7 +25,7 @@ const OVERHEAD: usize = 64;
 /// After a failed write it is tried again this much later, or after `roll_after`.
 const AGAIN: Duration = Duration::from_secs(5);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchiveConfig {
     /// A file is written when its first record has waited this long.
     pub roll_after: Duration,
@@ -77,7 +77,7 @@ impl Archive {
         for topic in Topic::ALL {
             let reader = self.journal.reader(topic, Mode::Group("archive".to_owned()))?;
             let archive = TopicArchive {
-                config: self.config,
+                config: self.config.clone(),
                 topic,
                 journal: self.journal.clone(),
                 objects: self.objects.clone(),

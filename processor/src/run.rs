@@ -16,7 +16,7 @@ use crate::worker::{News, Say, Work, Worker};
 /// Batches that may wait for one partition's worker; then nothing more is read. A batch has at most 4096 records and 4 MiB.
 const WAITING: usize = 2;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// Cut for every partition; its `partition` is set when one is assigned.
     pub engine: engine::Config,

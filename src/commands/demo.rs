@@ -133,11 +133,30 @@ fn free(wanted: SocketAddr) -> anyhow::Result<SocketAddr> {
 }
 
 const FIRST: [&str; 20] = [
-    "Ada", "Bram", "Chika", "Dilan", "Elif", "Farid", "Greta", "Hana", "Ivo", "Jun", "Kaya", "Lior", "Mina", "Noor", "Olaf", "Pia", "Quang", "Rosa", "Sven", "Tala",
+    "Ada", "Bram", "Chika", "Dilan", "Elif", "Farid", "Greta", "Hana", "Ivo", "Jun", "Kaya", "Lior", "Mina", "Noor", "Olaf", "Pia", "Quang", "Rosa", "Sven",
+    "Tala",
 ];
 const LAST: [&str; 20] = [
-    "OKAFOR", "BRANDT", "CASTRO", "DEMIR", "ERIKSEN", "FISCHER", "GARCIA", "HOLM", "IVANOV", "JANSEN", "KOWALSKI", "LINDQVIST", "MORETTI", "NAKAMURA", "OLIVEIRA",
-    "PETROV", "QUIROGA", "ROSSI", "SILVA", "TANAKA",
+    "OKAFOR",
+    "BRANDT",
+    "CASTRO",
+    "DEMIR",
+    "ERIKSEN",
+    "FISCHER",
+    "GARCIA",
+    "HOLM",
+    "IVANOV",
+    "JANSEN",
+    "KOWALSKI",
+    "LINDQVIST",
+    "MORETTI",
+    "NAKAMURA",
+    "OLIVEIRA",
+    "PETROV",
+    "QUIROGA",
+    "ROSSI",
+    "SILVA",
+    "TANAKA",
 ];
 
 /// Registers what is not there yet; every device gets a new password.
@@ -162,7 +181,15 @@ async fn ward(store: &Store, patients: usize) -> anyhow::Result<Vec<(DeviceId, S
             };
             let often = [Metric::HeartRate, Metric::Spo2, Metric::RespiratoryRate, Metric::Temperature];
             patient::enrol(store, &patient, often.into_iter().map(|metric| (metric, Micros::minutes(1))).collect::<BTreeMap<_, _>>()).await?;
-            let made = Device { id: device.clone(), model: "simulated monitor".to_owned(), test: false, hub: None, created_at: since, revoked_at: None, min_time: since };
+            let made = Device {
+                id: device.clone(),
+                model: "simulated monitor".to_owned(),
+                test: false,
+                hub: None,
+                created_at: since,
+                revoked_at: None,
+                min_time: since,
+            };
             store.add_device(&made).await?;
             store.assign(&Assignment { device: device.clone(), patient: id, from: since, until: None }).await?;
         }

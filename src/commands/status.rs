@@ -43,10 +43,13 @@ pub async fn run(args: Status) -> anyhow::Result<()> {
     store.close().await;
     let url = config.dashboard_url(None);
     let ready = ready(&url).await;
-    row("dashboard", match &ready {
-        Ok(state) => format!("{url} {state}"),
-        Err(error) => format!("{url} {error:#}"),
-    });
+    row(
+        "dashboard",
+        match &ready {
+            Ok(state) => format!("{url} {state}"),
+            Err(error) => format!("{url} {error:#}"),
+        },
+    );
     output::print(Format::or_default(args.format), &rows)?;
     ready.map(drop).map_err(|error| Unreachable(format!("the dashboard at {url} does not answer ({error:#}); is `vigil serve` running?")).into())
 }

@@ -129,7 +129,7 @@ impl Store {
             Engine::Postgres => "BEGIN ISOLATION LEVEL SERIALIZABLE",
         };
         for attempt in 1..=ATTEMPTS {
-            let mut tx = match self.write.begin_with(begin).await {
+            let mut tx = match open(&self.write, begin).await {
                 Ok(inner) => Tx { inner, failed: None, engine: self.engine, scope: PhantomData },
                 Err(error) if is_conflict(&error) => {
                     pause(attempt).await;
@@ -172,7 +172,7 @@ impl Store {
             Engine::Sqlite => "BEGIN",
             Engine::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
         };
-        Ok(Tx { inner: self.read.begin_with(begin).await?, failed: None, engine: self.engine, scope: PhantomData })
+        Ok(Tx { inner: open(&self.read, begin).await?, failed: None, engine: self.engine, scope: PhantomData })
     }
 
     /// For migrations: PostgreSQL's plain isolation, under a lock.
@@ -181,8 +181,15 @@ impl Store {
             Engine::Sqlite => "BEGIN IMMEDIATE",
             Engine::Postgres => "BEGIN ISOLATION LEVEL READ COMMITTED",
         };
-        Ok(Tx { inner: self.write.begin_with(begin).await?, failed: None, engine: self.engine, scope: PhantomData })
+        Ok(Tx { inner: open(&self.write, begin).await?, failed: None, engine: self.engine, scope: PhantomData })
     }
+}
+
+/// In a task of its own, so that a caller who goes away does not cancel it: sqlx gives a PostgreSQL connection whose BEGIN was cancelled
+/// back to the pool with the transaction open, and the next one writes into a transaction that is read-only.
+async fn open(pool: &AnyPool, begin: &'static str) -> Result<Transaction<'static, Any>, sqlx::Error> {
+    let pool = pool.clone();
+    tokio::spawn(async move { pool.begin_with(begin).await }).await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
 }
 
 /// Grows from about 1 ms to 100 ms, with chance in it, so that two who met do not meet again.

@@ -138,9 +138,10 @@ impl Tx<'_> {
         Ok(self.execute(sql, args![id, owner, why, now]).await? == 1)
     }
 
-    /// `false`: it is not there, being sent, or past that.
+    /// `false`: it is not there, or over. One that is claimed is cancelled too: its sender must look again before it sends.
     pub async fn cancel_notification(&mut self, id: &str, why: &str, now: EventTime) -> Result<bool, StoreError> {
-        let sql = "UPDATE notifications SET state = 'cancelled', last_error = $2, changed_at = $3 WHERE id = $1 AND state = 'due'";
+        let sql = "UPDATE notifications SET state = 'cancelled', last_error = $2, changed_at = $3, lease_owner = NULL, lease_until = NULL
+                   WHERE id = $1 AND state IN ('due', 'sending')";
         Ok(self.execute(sql, args![id, why, now]).await? == 1)
     }
 

@@ -76,7 +76,11 @@ impl Process {
     }
 
     pub fn end(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
+        self.end_within(PATIENCE)
+    }
+
+    pub fn end_within(&mut self, patience: Duration) -> ExitStatus {
+        let deadline = Instant::now() + patience;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
@@ -156,7 +160,8 @@ impl Serving {
             let ready = process.line(" ready ");
             if matches!(*command, "serve" | "ingest") {
                 serving.mqtt = field(&ready, "mqtt");
-                edit(Path::new(config), &[("listen = \"127.0.0.1:0\"       # MQTT", &format!("listen = \"{}\" # MQTT", serving.mqtt))]);
+                let text = std::fs::read_to_string(config).unwrap();
+                std::fs::write(config, text.replace("listen = \"127.0.0.1:0\"       # MQTT", &format!("listen = \"{}\" # MQTT", serving.mqtt))).unwrap();
             }
             serving.processes.push((command, process));
         }

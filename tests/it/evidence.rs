@@ -47,12 +47,14 @@ pub fn ledger(path: &Path) -> Vec<Published> {
     published.into_values().collect()
 }
 
+/// So that a repetition is seen.
+type ByCause<T> = BTreeMap<(Partition, Cause), T>;
+
 pub struct Topics {
     pub inputs: BTreeMap<Partition, Vec<Arrival>>,
     pub dead: Vec<DeadLetter>,
-    /// By what caused them, so that a repetition is seen.
-    pub windows: BTreeMap<(Partition, Cause), Window>,
-    pub transitions: BTreeMap<(Partition, Cause), Transition>,
+    pub windows: ByCause<Window>,
+    pub transitions: ByCause<Transition>,
     evaluated: BTreeMap<Partition, i64>,
 }
 
@@ -137,7 +139,7 @@ fn is_canary(reading: &Reading) -> bool {
 
 impl Topics {
     /// What the engine makes of the inputs in one go, as far as the processor had come.
-    fn answer(&self) -> (BTreeMap<(Partition, Cause), Window>, BTreeMap<(Partition, Cause), Transition>) {
+    fn answer(&self) -> (ByCause<Window>, ByCause<Transition>) {
         let (mut windows, mut transitions) = (BTreeMap::new(), BTreeMap::new());
         for (partition, inputs) in &self.inputs {
             let mut engine = Engine::new(engine::Config { partition: *partition, ..engine::Config::default() });

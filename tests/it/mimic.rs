@@ -28,7 +28,12 @@ async fn hold(name: &str, run: &Run) {
     let episodes = run.topics.equal_the_episodes(&run.store).await;
     assert_eq!(run.topics.readings().count() + run.topics.dead.len(), run.ledger.len(), "acknowledged = in inputs + in dead-letters");
     let rate = run.ledger.len() as f64 / run.took.as_secs_f64();
-    eprintln!("{name}: {} values in {:.1} s ({rate:.0}/s): {accepted} in inputs ({} readings), {refused} in dead-letters", run.ledger.len(), run.took.as_secs_f64(), ids.len());
+    eprintln!(
+        "{name}: {} values in {:.1} s ({rate:.0}/s): {accepted} in inputs ({} readings), {refused} in dead-letters",
+        run.ledger.len(),
+        run.took.as_secs_f64(),
+        ids.len()
+    );
     eprintln!("{name}: {windows} windows, {transitions} transitions, {episodes} episodes, {} alerts on readings", run.topics.alerts().len());
 }
 

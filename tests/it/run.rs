@@ -50,7 +50,7 @@ pub async fn play(folder: &Path, plan: &Plan<'_>, mut disturb: impl FnMut(&mut S
     let began = Instant::now();
     let mut devices = Process::start(&arguments);
     while disturb(&mut serving) {}
-    let status = devices.end();
+    let status = devices.end_within(Duration::from_secs(1200));
     assert!(status.success(), "{:?}", devices.rest());
     let took = began.elapsed();
     let store = store::Store::open(&format!("sqlite:{}", folder.join("data/vigil.db").display())).await.unwrap();

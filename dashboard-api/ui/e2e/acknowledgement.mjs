@@ -116,6 +116,20 @@ export async function acknowledgement(bench) {
     await page.keyboard.press('Escape');
   });
 
+  await bench.check('sound is off until asked for; after a reload it says that it is blocked, until the page is touched', async () => {
+    await page.getByRole('button', { name: 'Sound OFF' }).click();
+    await page.getByRole('button', { name: 'Sound ON' }).waitFor();
+    const path = new URL(page.url()).pathname;
+    const again = await page.context().newPage();
+    await again.goto(bench.base + path);
+    await again.getByRole('button', { name: 'Sound BLOCKED' }).waitFor();
+    await again.keyboard.press('Tab');
+    await again.getByRole('button', { name: 'Sound ON' }).waitFor();
+    await again.close();
+    await page.getByRole('button', { name: 'Sound ON' }).click();
+    await page.getByRole('button', { name: 'Sound OFF' }).waitFor();
+  });
+
   await bench.check('7 two browsers acknowledge at once: the second sees who was first, nothing is overwritten', async () => {
     const second = await bench.page(`/alerts/${encodeURIComponent(alert.id)}`, { who: bench.states.size > 1 ? 1 : 0 });
     await live(second);

@@ -65,7 +65,7 @@ export async function streams(bench) {
       await until('the sign-in form', () => new URL(page.url()).pathname === '/sign-in');
       expect((await page.locator('[data-patient]').count()) === 0, 'patients are still on the page');
     }
-    expect(state.origins.every(({ localStorage }) => localStorage.every(({ name }) => /^vigil\.(theme|shortcuts)$/.test(name))), 'the browser keeps more than preferences');
+    expect(state.origins.every(({ localStorage }) => localStorage.every(({ name }) => /^vigil\.(theme|shortcuts|sound)$/.test(name))), 'the browser keeps more than preferences');
     await context.close();
   });
 

@@ -1,5 +1,5 @@
 /** How this browser likes the page. Nothing about a patient is ever kept. */
-type Name = 'theme' | 'shortcuts';
+type Name = 'theme' | 'shortcuts' | 'sound';
 
 export function kept(name: Name): string | null {
   try {

@@ -33,7 +33,12 @@ export async function signInByLink(token: string): Promise<void> {
 }
 
 export async function signOut(): Promise<void> {
-  await api('/session', { method: 'DELETE' });
+  try {
+    await api('/session', { method: 'DELETE' });
+  } catch (problem) {
+    // Whom the server no longer knows is signed out already.
+    if (!(problem instanceof Problem && problem.status === 401)) throw problem;
+  }
   live.signOut();
   wanted = null;
   signedOut();
@@ -44,10 +49,14 @@ export function wards(): readonly Ward[] {
   return live.store.filled ? live.store.wards : (session.of?.wards ?? []);
 }
 
+export function seesPatients(): boolean {
+  return session.of !== null && session.of.role !== 'analyst';
+}
+
 function enter(entered: Session): void {
   session.of = entered;
   session.is = 'in';
-  live.start(signedOut);
+  if (seesPatients()) live.start(signedOut);
   if (route.at.screen === 'sign-in') navigate(wanted ?? paths.wards(), { replace: true });
 }
 

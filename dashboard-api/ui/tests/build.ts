@@ -82,7 +82,7 @@ export function beat(seq: number, change: Partial<Beat> = {}): Beat {
 }
 
 export function snapshot(patients: PatientRow[], alerts: Alert[] = [], seq = 0): Snapshot {
-  return { epoch: 1, seq, server_time: iso(NOON), build: 'b1', session_expires_at: iso(NOON + 60 * MIN), wards: [], patients, alerts, beat: beat(seq) };
+  return { epoch: 'e1', seq, server_time: iso(NOON), build: 'b1', session_expires_at: iso(NOON + 60 * MIN), wards: [], patients, alerts, beat: beat(seq) };
 }
 
 export function delta(seq: number, change: Partial<Delta> = {}): Delta {

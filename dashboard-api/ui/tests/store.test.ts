@@ -21,6 +21,12 @@ test('a delta changes what it names and leaves the rest', () => {
   expect(b?.values.get('spo2')).toBe(untouched);
 });
 
+test('a value that was voided is gone, not zero', () => {
+  const store = filled([row('a')]);
+  store.delta(delta(1, { patients: [{ id: 'a', values: { spo2: null } }] }));
+  expect(store.patients.get('a')?.values.has('spo2')).toBe(false);
+});
+
 test('a snapshot keeps the rows, takes away values that are no longer, and marks who is gone', () => {
   const store = filled([row('a', { values: { spo2: reading(), weight: reading({ metric: 'weight' }) } }), row('b')]);
   const a = store.patients.get('a');

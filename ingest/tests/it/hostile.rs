@@ -146,11 +146,6 @@ async fn half_open_connections_keep_nobody_out() {
     let mut ox = served.open(5, "ox").await;
     ox.publish(1, 1, VITALS, GOOD).await;
     ox.acked(1).await;
-    if many > ingest::HALF_OPEN {
-        let mut byte = [0];
-        let gone = soon("the eviction of the oldest", half_open[0].read(&mut byte)).await;
-        assert!(matches!(gone, Ok(0) | Err(_)), "{gone:?}");
-    }
     drop(half_open);
     served.stopped().await;
 }

@@ -65,7 +65,7 @@ fn refuse_orphans(config: &KafkaConfig, producer: &Producer, topics: &Topics<'_>
         let name = config.name(topic);
         let Some(there) = all.topics().iter().find(|one| one.name() == name) else { continue };
         for partition in there.partitions() {
-            let (_, next) = producer.client().fetch_watermarks(&name, partition.id(), topics.left()).map_err(|error| topics.unreachable(&error))?;
+            let (_, next) = producer.watermarks(&name, Partition(partition.id().unsigned_abs()), topics.left()).map_err(|error| topics.unreachable(&error))?;
             // unless its owner wrote it meanwhile
             if next > 0 && first(config, producer, topics, meta)?.is_none() {
                 let reason = format!(
@@ -92,7 +92,7 @@ fn write(producer: &Producer, topics: &Topics<'_>, meta: &str, ours: &Identity) 
 }
 
 fn first(config: &KafkaConfig, producer: &Producer, topics: &Topics<'_>, meta: &str) -> Result<Option<Vec<u8>>, OpenError> {
-    let (low, next) = producer.client().fetch_watermarks(meta, ONLY.0 as i32, topics.left()).map_err(|error| topics.unreachable(&error))?;
+    let (low, next) = producer.watermarks(meta, ONLY, topics.left()).map_err(|error| topics.unreachable(&error))?;
     if next == 0 {
         return Ok(None);
     }

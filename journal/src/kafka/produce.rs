@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rdkafka::client::ClientContext;
@@ -21,6 +21,7 @@ use crate::{AppendError, Full, OFFSET_UNKNOWN, Receipt, ReceiptSender};
 /// 10 ms instead of 5, because each is a request of its own; 5 makes all of them wait 7. At full load there is no difference.
 const LINGER_MS: &str = "1";
 const COMPRESSION: &str = "zstd";
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 /// A record's cost beside its bytes, for the budget.
 const OVERHEAD: usize = 64;
 /// Key and value together: a mebibyte, and what stands around it.
@@ -147,6 +148,18 @@ impl Producer {
         Ok(answer)
     }
 
+    /// Where a partition begins and ends. A leader that was elected just now may not know yet: it is asked again.
+    pub fn watermarks(&self, topic: &str, partition: Partition, within: Duration) -> Result<(i64, i64), KafkaError> {
+        let until = Instant::now() + within;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.client().fetch_watermarks(topic, partition.0 as i32, left) {
+                Err(_) if left > ASK_AGAIN => std::thread::sleep(ASK_AGAIN),
+                answer => return answer,
+            }
+        }
+    }
+
     pub fn flush(&self, within: Duration) -> Result<(), KafkaError> {
         self.client.flush(within)
     }
@@ -169,8 +182,6 @@ impl Producer {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use rdkafka::consumer::{BaseConsumer, Consumer as _};
     use rdkafka::mocking::MockCluster;
     use rdkafka::producer::DefaultProducerContext;

@@ -171,11 +171,11 @@ impl<'a> Topics<'a> {
     }
 }
 
-/// What the client complained of says more than the error of the call that waited for it.
+/// With what the client complained of last, because "timed out" does not say why.
 fn unreachable(config: &KafkaConfig, producer: &Producer, error: &KafkaError) -> OpenError {
-    let trouble = producer.client().context().watch().trouble();
-    let reason = trouble.unwrap_or_else(|| error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string()));
-    OpenError::Unreachable { address: config.bootstrap.clone(), reason }
+    let code = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string());
+    let trouble = producer.client().context().watch().trouble().map_or_else(String::new, |trouble| format!("; {trouble}"));
+    OpenError::Unreachable { address: config.bootstrap.clone(), reason: format!("{code}{trouble}") }
 }
 
 pub fn failed(error: KafkaError) -> OpenError {

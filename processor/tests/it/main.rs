@@ -15,29 +15,39 @@ use journal::memory::MemoryJournal;
 use journal::{Appender, Journal, Record, Topic};
 use processor::objects::{LocalObjects, Objects};
 use processor::{Config, Processor, ProcessorError};
-use schemas::{Cause, ClockState, DeviceId, EventTime, Input, Metric, Micros, Partition, PatientId, Reading, ReadingId, RuleSet, Transition, Window};
+use schemas::{Arrived, Cause, ClockState, DeviceId, EventTime, Input, Metric, Micros, Partition, PatientId, Reading, ReadingId, RuleSet, Transition, Window};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub const P0: Partition = Partition(0);
 const RULES: &str = "[[rule]]\nid = \"low\"\npriority = \"high\"\nwhen = \"last(spo2, '5 min') < 90\"\n";
 
+/// The wards of these tests live in the future: no timer of theirs is ever due, so that nothing is in the log but what the test put there.
 pub fn start() -> EventTime {
-    // long ago, so that no timer waits for the wall clock
-    EventTime(1_600_000_000_000_000)
+    EventTime::parse("2100-01-01T00:00:00Z").unwrap()
 }
 
-pub fn rules_of(toml: &str) -> Input {
-    Input::RuleSet(RuleSet { version: 1, toml: toml.to_owned(), activated_at: start(), author: String::new() })
+/// For the one that is to be ticked.
+pub fn long_ago() -> EventTime {
+    EventTime::parse("2020-01-01T00:00:00Z").unwrap()
+}
+
+pub fn rules_of(toml: &str, start: EventTime) -> Input {
+    Input::RuleSet(RuleSet { version: 1, toml: toml.to_owned(), activated_at: start, author: String::new() })
 }
 
 pub fn rules() -> Input {
-    rules_of(RULES)
+    rules_of(RULES, start())
 }
 
 pub fn reading(n: i64) -> Input {
+    reading_after(n, start())
+}
+
+/// Three low, four high, and again: number 0 of seven raises, number 3 clears.
+pub fn reading_after(n: i64, start: EventTime) -> Input {
     let device = DeviceId::parse("ox").unwrap();
-    let at = start() + Micros::seconds(30 * n);
+    let at = start + Micros::seconds(30 * n);
     let value = if n % 7 < 3 { 85.0 } else { 96.0 };
     Input::Reading(Reading {
         id: ReadingId::new(&device, Metric::Spo2, at, None),
@@ -63,7 +73,7 @@ pub fn reading(n: i64) -> Input {
 pub struct Random(u64);
 
 impl Random {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos();
         let seed = std::env::var("VIGIL_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| u64::from(clock));
         println!("VIGIL_TEST_SEED={seed}");
@@ -84,10 +94,16 @@ pub struct Ward {
 }
 
 impl Ward {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(1)
     }
     pub fn with(partitions: u32) -> Self {
+        let ward = Self::now(partitions);
+        ward.journal.set_clock(Arrived(start().0));
+        ward
+    }
+    /// With the clock of the wall.
+    pub fn now(partitions: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         Self { journal: Arc::new(MemoryJournal::new(partitions)), objects: Arc::new(LocalObjects::open(folder.path()).unwrap()), folder }
     }

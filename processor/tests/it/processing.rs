@@ -10,7 +10,7 @@ use schemas::{Offset, Partition};
 use tokio_util::sync::CancellationToken;
 
 use crate::faults::{FullDisk, Odd};
-use crate::{P0, Random, Ward, golden, reading, rules, rules_of, until};
+use crate::{P0, Random, Ward, golden, long_ago, reading, reading_after, rules, rules_of, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_anywhere_it_says_the_same() {
@@ -161,8 +161,9 @@ async fn a_damaged_snapshot_gives_way_to_the_one_before() {
 /// Nothing more comes, and the clock is past a timer: the owner appends a tick, and the engine speaks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_quiet_partition_is_ticked() {
-    let ward = Ward::new();
-    ward.append([rules_of("[[rule]]\nid = \"silent\"\npriority = \"low\"\nmetric = \"spo2\"\nsilent = \"30 min\"\n"), reading(0)]).await;
+    let ward = Ward::now(1);
+    let silent = "[[rule]]\nid = \"silent\"\npriority = \"low\"\nmetric = \"spo2\"\nsilent = \"30 min\"\n";
+    ward.append([rules_of(silent, long_ago()), reading_after(0, long_ago())]).await;
     let (stop, task) = ward.start(1000);
     until("an alert", || task.is_finished() || !ward.journal.records(Topic::Alerts, P0).is_empty()).await;
     stop.cancel();

@@ -14,7 +14,7 @@ export interface Ward {
 export interface Session {
   user: string;
   role: 'admin' | 'clinician' | 'analyst';
-  expires_at: Time;
+  expires_at: Time | null;
   installation: string;
   server_time: Time;
   wards: Ward[];
@@ -63,14 +63,10 @@ export interface PatientRow {
 
 export interface Settings {
   limits: Record<string, number>;
+  /** 0 is on air, null is unknown. */
   oxygen_l_min: number | null;
   news2_scale: 1 | 2;
   expected_interval_s: Record<string, number>;
-}
-
-export interface PatientDetail extends PatientRow {
-  settings: Settings;
-  alerts: Alert[];
 }
 
 export interface Sample {
@@ -97,6 +93,7 @@ export interface Acknowledgement {
 
 export interface Alert {
   id: string;
+  /** Without a name: somebody who is no longer registered. */
   patient: { id: string; name: string; born: string; ward: string };
   rule: string;
   rule_name: string;
@@ -128,23 +125,24 @@ export interface Beat {
   follower_lag_ms: number;
   engine_clock: Time | null;
   canary_at: Time | null;
-  session_expires_at: Time;
+  session_expires_at: Time | null;
   build: string;
 }
 
 export interface Snapshot {
-  epoch: string | number;
+  epoch: string;
   seq: number;
   server_time: Time;
   build: string;
-  session_expires_at: Time;
+  session_expires_at: Time | null;
   wards: Ward[];
   patients: PatientRow[];
   alerts: Alert[];
   beat: Beat;
 }
 
-export type PatientChange = Pick<PatientRow, 'id'> & Partial<Omit<PatientRow, 'id'>>;
+/** Only what changed; a value of `null` was voided and nothing stands in its place. */
+export type PatientChange = Pick<PatientRow, 'id'> & Partial<Omit<PatientRow, 'id' | 'values'>> & { values?: Record<string, Reading | null> };
 
 export interface Delta {
   seq: number;

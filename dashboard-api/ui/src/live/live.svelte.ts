@@ -3,7 +3,8 @@ import type { Alert, Snapshot, StreamEvent } from '../api/types';
 import { announceAlert, announceStatus } from './announce.svelte';
 import { ServerClock } from './clock';
 import { liveness, type Liveness } from './liveness';
-import { unacknowledged } from './order';
+import { alarming } from './order';
+import { ring, soundWhile } from './sound.svelte';
 import { Store } from './store.svelte';
 import { Stream } from './stream';
 import { m } from '../messages/en';
@@ -118,8 +119,9 @@ class Live {
 
   #announce(alerts: readonly Alert[]): void {
     for (const alert of alerts) {
-      if (alert.priority === 'high' && !alert.technical && unacknowledged(alert) && !this.store.alerts.has(alert.id)) {
-        announceAlert(m.newHigh(alert.patient.name, alert.summary));
+      if (alarming(alert) && !this.store.alerts.has(alert.id)) {
+        ring();
+        announceAlert(m.newHigh(m.patientName(alert.patient.name), alert.summary));
       }
     }
   }
@@ -132,6 +134,7 @@ class Live {
     if (document.visibilityState === 'hidden') this.#flush();
     this.#advance();
     this.#judge();
+    soundWhile(this.canAct && [...this.store.alerts.values()].some(alarming));
     this.#stream.tick();
   }
 
@@ -168,9 +171,10 @@ class Live {
     this.canAct = after !== 'not-live' && after !== 'connecting';
     this.asOf = this.canAct ? null : this.#clock.lastHeard;
     if (after === before || !this.store.filled) return;
-    if (after === 'not-live') announceAlert(m.notLiveSpoken);
-    else if (after === 'stopped') announceAlert(m.stoppedSpoken);
-    else if (before === 'not-live') announceStatus(m.liveAgain);
+    if (after === 'not-live' || after === 'stopped') {
+      ring();
+      announceAlert(after === 'stopped' ? m.stoppedSpoken : m.notLiveSpoken);
+    } else if (before === 'not-live') announceStatus(m.liveAgain);
   }
 
   #state(seq: number): Snapshot | null {

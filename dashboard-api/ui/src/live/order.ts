@@ -37,6 +37,11 @@ export function unacknowledged(alert: Alert): boolean {
   return alert.acknowledged === null && alert.state !== 'withdrawn' && !alert.test;
 }
 
+/** What shows on every screen, and sounds, until somebody has it. */
+export function alarming(alert: Alert): boolean {
+  return alert.priority === 'high' && !alert.technical && unacknowledged(alert);
+}
+
 /** Unacknowledged first, then by priority; technical after clinical; the longest waiting first. */
 export function compareAlerts(a: Alert, b: Alert): number {
   return (

@@ -34,7 +34,10 @@ export class Patient {
     this.paused = to.paused ?? this.paused;
     this.silent = to.silent ?? this.silent;
     if (to.heard_at !== undefined) this.heardAt = to.heard_at;
-    for (const [metric, reading] of Object.entries(to.values ?? {})) this.values.set(metric, reading);
+    for (const [metric, reading] of Object.entries(to.values ?? {})) {
+      if (reading === null) this.values.delete(metric);
+      else this.values.set(metric, reading);
+    }
   }
 
   row(): PatientRow {
@@ -98,7 +101,7 @@ export class Store {
   /** What a new tab needs to stand where this one does. */
   asSnapshot(seq: number, beat: Beat): Snapshot {
     return {
-      epoch: 0,
+      epoch: '',
       seq,
       server_time: beat.server_time,
       build: beat.build,

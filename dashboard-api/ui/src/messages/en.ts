@@ -64,6 +64,7 @@ export const m = {
   allWards: 'All wards',
   alerts: 'Alerts',
   more: 'More',
+  sound: { off: 'Sound OFF', on: 'Sound ON', blocked: 'Sound BLOCKED' },
   counts: (high: number, unacknowledged: number) => (high > 0 ? `(${unacknowledged} unacknowledged)` : ''),
   openAlerts: 'Open alerts',
   timesIn: (zone: string) => `Times in ${zone}`,
@@ -110,6 +111,7 @@ export const m = {
   notMonitored: 'NOT MONITORED',
   gone: 'no longer in this list',
   takenBy: (by: string) => `acknowledged ${by}`,
+  patientName: (name: string) => name || 'Patient no longer registered',
   neverHeard: 'never heard',
   moreAlerts: (count: number) => `+${count}`,
   noPatients: (ward: string, time: string) => `No patient is enrolled in ${ward}, as of ${time}.`,
@@ -189,7 +191,7 @@ export const m = {
   noMarks: 'none',
   patientUnknown: 'This patient is not here',
   patientUnknownDetail: 'The patient may be in a ward that you do not see, or no longer be monitored.',
-  oxygen: (litres: number) => `O₂ ${litres}${NBSP}L/min`,
+  oxygen: (litres: number) => (litres === 0 ? 'On air' : `O₂ ${litres}${NBSP}L/min`),
   scale: (scale: number) => `SpO₂ scale ${scale}`,
   sex: (sex: string) => (sex === '' ? 'Sex: unknown' : sex.charAt(0).toUpperCase() + sex.slice(1)),
 
@@ -210,6 +212,8 @@ export const m = {
   // errors
   failed: 'That did not work',
   requestId: (id: string) => `Request ${id}`,
+  noPatientsForYou: 'Your role sees no patients',
+  noPatientsForYouDetail: 'You are signed in as an analyst. Ask an administrator for the role “clinician” if you look after patients.',
   unknownPage: 'There is no such page',
   unknownPageDetail: 'The address may be mistyped.',
 
