@@ -59,7 +59,9 @@ impl Tx<'_> {
     pub async fn metas(&mut self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
         let sql = "SELECT name, value FROM meta WHERE name LIKE $1 ESCAPE '!' ORDER BY name";
         let pattern = prefix.replace('!', "!!").replace('%', "!%").replace('_', "!_") + "%";
-        self.rows(sql, args![pattern]).await?.iter().map(|row| Ok((row.text(0)?, row.text(1)?))).collect()
+        let found = self.rows(sql, args![pattern]).await?.into_iter().map(|row| Ok((row.text(0)?, row.text(1)?))).collect::<Result<Vec<_>, StoreError>>()?;
+        // SQLite's LIKE takes A for a
+        Ok(found.into_iter().filter(|(name, _)| name.starts_with(prefix)).collect())
     }
 
     pub async fn set_meta(&mut self, name: &str, value: &str) -> Result<(), StoreError> {

@@ -4,6 +4,7 @@
 mod at_once;
 mod registry;
 mod state;
+mod watch;
 
 use schemas::{DeviceId, EventTime, Micros, PatientId, Private};
 use store::Store;
