@@ -198,7 +198,10 @@ pub(crate) fn read(config: Config, bytes: &[u8]) -> Result<Engine, SnapshotError
     engine.fold.clock = Arrived(header.clock);
     engine.decide.version = header.rules_version;
     engine.decide.activated_at = EventTime(header.activated_at);
-    engine.book = crate::compile(&header.rules).map_err(content)?;
+    // before the first rules there are none, not even the built-in one
+    if header.rules_version > 0 {
+        engine.book = crate::compile(&header.rules).map_err(content)?;
+    }
     engine.toml = header.rules;
     engine.stats = header.stats;
     for patient in header.patients {
@@ -288,4 +291,17 @@ fn restore_samples(engine: &mut Engine, bytes: &[u8]) -> Result<(), SnapshotErro
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p1_before_the_first_rules_a_restored_engine_has_none() {
+        let config = Config::default();
+        let engine = Engine::new(config);
+        let restored = Engine::restore(config, &engine.snapshot().unwrap()).unwrap();
+        assert_eq!((restored.book.rules.len(), engine.book.rules.len()), (0, 0));
+    }
 }

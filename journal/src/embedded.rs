@@ -400,11 +400,11 @@ impl Log for Shared {
 
     fn register(&self, group: &str, topic: Topic) -> Result<(), ReadError> {
         let failed = |error: rusqlite::Error| ReadError::Failed(error.to_string().into());
+        // not held while we wait for the file: its writer waits for it
+        let partitions: Vec<Partition> = lock(&self.state).heads.keys().filter(|(found, _)| *found == topic).map(|(_, partition)| *partition).collect();
         let db = lock(&self.reader);
-        for (found, partition) in lock(&self.state).heads.keys() {
-            if *found == topic {
-                db.execute("INSERT INTO done VALUES ($1, $2, $3, 0) ON CONFLICT DO NOTHING", params![group, number(topic), partition.0]).map_err(failed)?;
-            }
+        for partition in partitions {
+            db.execute("INSERT INTO done VALUES ($1, $2, $3, 0) ON CONFLICT DO NOTHING", params![group, number(topic), partition.0]).map_err(failed)?;
         }
         Ok(())
     }

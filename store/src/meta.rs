@@ -57,11 +57,10 @@ impl Tx<'_> {
 
     /// The names that start with `prefix`, with their values.
     pub async fn metas(&mut self, prefix: &str) -> Result<Vec<(String, String)>, StoreError> {
-        let sql = "SELECT name, value FROM meta WHERE name LIKE $1 ESCAPE '!' ORDER BY name";
-        let pattern = prefix.replace('!', "!!").replace('%', "!%").replace('_', "!_") + "%";
-        let found = self.rows(sql, args![pattern]).await?.into_iter().map(|row| Ok((row.text(0)?, row.text(1)?))).collect::<Result<Vec<_>, StoreError>>()?;
-        // SQLite's LIKE takes A for a
-        Ok(found.into_iter().filter(|(name, _)| name.starts_with(prefix)).collect())
+        // few rows, and every database has its own idea of LIKE
+        let all = self.rows("SELECT name, value FROM meta ORDER BY name", &[]).await?;
+        let all = all.iter().map(|row| Ok((row.text(0)?, row.text(1)?))).collect::<Result<Vec<_>, StoreError>>()?;
+        Ok(all.into_iter().filter(|(name, _)| name.starts_with(prefix)).collect())
     }
 
     pub async fn set_meta(&mut self, name: &str, value: &str) -> Result<(), StoreError> {

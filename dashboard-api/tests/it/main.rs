@@ -5,7 +5,6 @@ mod access;
 mod alerts;
 mod audit;
 mod follower;
-mod load;
 mod openapi;
 mod page;
 mod reads;

@@ -4,7 +4,7 @@ use schemas::{AlertId, Arrived, Micros, Priority};
 use store::episodes::{Episode, State};
 
 use crate::state::episode;
-use crate::{Fresh, NOW, at, on_both, ward};
+use crate::{Fresh, NOW, at, ward};
 
 const DAY: i64 = 86_400;
 
@@ -12,7 +12,7 @@ fn one(n: u8, state: State, priority: Priority, days_ago: i64) -> Episode {
     Episode { alert: AlertId([n; 16]), priority, heard_at: Arrived(at(-days_ago * DAY).0), ..episode(i64::from(n), 0, state) }
 }
 
-on_both! { what_somebody_may_have_to_see_is_watched every_change_shows_in_the_stamp names_are_found_by_their_beginning }
+crate::on_both! { what_somebody_may_have_to_see_is_watched every_change_shows_in_the_stamp names_are_found_by_their_beginning }
 
 async fn what_somebody_may_have_to_see_is_watched(fresh: Fresh) {
     let store = &fresh.store;
