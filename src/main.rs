@@ -37,11 +37,11 @@ enum Command {
     /// Runs every role in this process
     Serve(commands::serve::Serve),
     /// Runs the gateway that devices connect to (Kafka only)
-    Ingest(commands::serve::Serve),
+    Ingest(commands::serve::One),
     /// Runs the engine and the archive (Kafka only)
-    Processor(commands::serve::Serve),
+    Processor(commands::serve::One),
     /// Runs episodes, pages and the relay of settings (Kafka only)
-    Alerts(commands::serve::Serve),
+    Alerts(commands::serve::One),
     /// Runs the dashboard (Kafka only)
     DashboardApi(commands::serve::Serve),
     /// Says what this installation holds and whether it answers
@@ -99,11 +99,11 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         Command::Demo(demo) => runtime()?.block_on(commands::demo::run(demo)),
         Command::Init(init) => runtime()?.block_on(commands::init::run(init)),
-        Command::Serve(serve) => runtime()?.block_on(commands::serve::run(serve, &Role::ALL)),
-        Command::Ingest(serve) => runtime()?.block_on(commands::serve::run(serve, &[Role::Ingest])),
-        Command::Processor(serve) => runtime()?.block_on(commands::serve::run(serve, &[Role::Processor])),
-        Command::Alerts(serve) => runtime()?.block_on(commands::serve::run(serve, &[Role::Alerts])),
-        Command::DashboardApi(serve) => runtime()?.block_on(commands::serve::run(serve, &[Role::DashboardApi])),
+        Command::Serve(serve) => runtime()?.block_on(commands::serve::run(serve, &Role::ALL, None)),
+        Command::Ingest(one) => runtime()?.block_on(commands::serve::run(one.serve, &[Role::Ingest], one.operations)),
+        Command::Processor(one) => runtime()?.block_on(commands::serve::run(one.serve, &[Role::Processor], one.operations)),
+        Command::Alerts(one) => runtime()?.block_on(commands::serve::run(one.serve, &[Role::Alerts], one.operations)),
+        Command::DashboardApi(serve) => runtime()?.block_on(commands::serve::run(serve, &[Role::DashboardApi], None)),
         Command::Status(status) => runtime()?.block_on(commands::status::run(status)),
         Command::Patient(command) => runtime()?.block_on(commands::patient::run(command)),
         Command::Device(command) => runtime()?.block_on(commands::device::run(command)),

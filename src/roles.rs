@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::ValueEnum;
-use dashboard_api::{Dashboard, Readiness};
+use dashboard_api::{Dashboard, Operations, Readiness};
 use ingest::Gateway;
 use journal::Journal;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -55,6 +55,7 @@ pub struct Bound {
     pub mqtt: Option<SocketAddr>,
     pub mqtt_tls: Option<SocketAddr>,
     pub dashboard: Option<SocketAddr>,
+    pub operations: Option<SocketAddr>,
 }
 
 /// A role under way: what it is called, how it is told to end, and its end.
@@ -69,14 +70,14 @@ pub struct Roles {
     /// In the order in which they end.
     running: Vec<Running>,
     pub bound: Bound,
-    readiness: Option<Readiness>,
+    readiness: Vec<Readiness>,
     journal: Arc<dyn Journal>,
     store: Store,
 }
 
 impl Roles {
     /// Opens the store, the journal and the lake, binds every port, and starts.
-    pub async fn start(config: &Config, roles: &[Role], metrics: PrometheusHandle) -> anyhow::Result<Self> {
+    pub async fn start(config: &Config, roles: &[Role], operations: Option<SocketAddr>, metrics: PrometheusHandle) -> anyhow::Result<Self> {
         if config.journal.kind == JournalKind::Embedded && roles.len() < Role::ALL.len() {
             anyhow::bail!("an embedded journal is one process with every role in it: run `vigil serve`, or set journal.kind = \"kafka\"");
         }
@@ -92,6 +93,10 @@ impl Roles {
             true => Some(gateway(config, &journal, &store).await?),
             false => None,
         };
+        let operations = match operations {
+            Some(address) => Some(Operations::bind(address, journal.clone(), store.clone(), metrics.clone()).await?),
+            None => None,
+        };
         let dashboard = match wanted(Role::DashboardApi) {
             true => Some(dashboard(config, engine, &journal, &store, &objects, metrics).await?),
             false => None,
@@ -100,8 +105,9 @@ impl Roles {
             mqtt: gateway.as_ref().and_then(Gateway::address),
             mqtt_tls: gateway.as_ref().and_then(Gateway::tls_address),
             dashboard: dashboard.as_ref().map(Dashboard::address),
+            operations: operations.as_ref().map(Operations::address),
         };
-        let readiness = dashboard.as_ref().map(Dashboard::readiness);
+        let readiness = dashboard.iter().map(Dashboard::readiness).chain(operations.iter().map(Operations::readiness)).collect();
 
         // in the order in which they end: no new reading, then what is under way, then those who watch it
         let mut running = Vec::new();
@@ -133,6 +139,9 @@ impl Roles {
         if let Some(dashboard) = dashboard {
             running.push(once("dashboard-api", |stop| async move { Ok(dashboard.run(stop).await?) }));
         }
+        if let Some(operations) = operations {
+            running.push(once("operations", |stop| async move { Ok(operations.run(stop).await?) }));
+        }
         Ok(Self { running, bound, readiness, journal, store })
     }
 
@@ -142,9 +151,7 @@ impl Roles {
             () = stop.cancelled() => None,
             name = ended(&mut self.running) => Some(name),
         };
-        if let Some(readiness) = &self.readiness {
-            readiness.set_draining();
-        }
+        self.readiness.iter().for_each(Readiness::set_draining);
         tracing::info!("draining");
         let deadline = tokio::time::Instant::now() + DRAIN;
         let mut outcome = Ok(());

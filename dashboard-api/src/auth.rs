@@ -12,8 +12,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum_extra::extract::CookieJar;
 use schemas::{EventTime, Micros};
-use store::StoreError;
 use store::users::{Role, User};
+use store::{Store, StoreError};
 use zeroize::Zeroizing;
 
 use crate::App;
@@ -142,15 +142,15 @@ fn bearer(headers: &HeaderMap) -> Option<Result<&str, Problem>> {
 }
 
 /// By its API token.
-pub(crate) async fn by_token(app: &App, headers: &HeaderMap) -> Result<Option<Principal>, Problem> {
+pub(crate) async fn by_token(store: &Store, headers: &HeaderMap) -> Result<Option<Principal>, Problem> {
     let Some(token) = bearer(headers).transpose()? else { return Ok(None) };
-    let known = if token.len() <= 256 { app.store.api_token(token, crate::now()).await? } else { None };
+    let known = if token.len() <= 256 { store.api_token(token, crate::now()).await? } else { None };
     let (user, found) = known.ok_or_else(|| Problem::unauthenticated("the token is unknown, expired or revoked"))?;
     Ok(Some(Principal { user, credential: Credential::Token { scopes: found.scopes }, secret: Zeroizing::new(token.to_owned()), expires_at: found.expires_at }))
 }
 
 async fn identify(app: &App, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Principal, Problem> {
-    if let Some(principal) = by_token(app, headers).await? {
+    if let Some(principal) = by_token(&app.store, headers).await? {
         return Ok(principal);
     }
     let jar = CookieJar::from_headers(headers);
@@ -191,8 +191,8 @@ pub(crate) fn micros(span: Duration) -> Micros {
 }
 
 /// The metrics are for a token with the scope, or for who is on this machine and not behind a proxy.
-pub(crate) async fn may_read_metrics(app: &App, headers: &HeaderMap, peer: SocketAddr) -> Result<(), Problem> {
-    if let Some(principal) = by_token(app, headers).await? {
+pub(crate) async fn may_read_metrics(store: &Store, headers: &HeaderMap, peer: SocketAddr) -> Result<(), Problem> {
+    if let Some(principal) = by_token(store, headers).await? {
         return principal.may(Right::Metrics);
     }
     let forwarded = ["forwarded", "x-forwarded-for", "x-real-ip", "via"].iter().any(|name| headers.contains_key(*name));

@@ -1,21 +1,20 @@
 //! The newest dead letters, followed: what was refused and why, never what stood in it.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use journal::{Event, Journal, Mode, ReadError, Start, Topic};
+use journal::{Event, Journal, Mode, Start, Topic};
 use schemas::{DeadLetter, EventTime, Metric, Offset, Partition, Reason};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
-use crate::follower::FollowError;
+use crate::follower::{FollowError, again_and_again};
 use crate::view::Time;
 
 /// How many are kept.
 pub(crate) const KEPT: usize = 1000;
-const AGAIN: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Serialize, ToSchema)]
 #[schema(as = DeadLetter)]
@@ -71,23 +70,10 @@ impl DeadLetters {
     }
 
     pub async fn run(&self, stop: &CancellationToken) -> Result<(), FollowError> {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                failed = self.follow() => match failed {
-                    Err(FollowError::Read(ReadError::Closed)) => return Err(ReadError::Closed.into()),
-                    Err(error) => tracing::warn!(%error, "the dead letters cannot be followed, it is tried again"),
-                    Ok(never) => match never {},
-                },
-            }
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(AGAIN) => {}
-            }
-        }
+        again_and_again("the topic of dead letters", stop, || self.follow()).await
     }
 
-    async fn follow(&self) -> Result<std::convert::Infallible, FollowError> {
+    async fn follow(&self) -> Result<Infallible, FollowError> {
         let mut reader = self.journal.reader(Topic::DeadLetters, Mode::Follow)?;
         loop {
             match reader.next().await? {

@@ -3,6 +3,7 @@
 //! The engine runs on blocking threads. Nothing is appended and no progress is kept: a follower never holds anything back.
 
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -33,6 +34,27 @@ pub(crate) enum FollowError {
     Read(#[from] ReadError),
     #[error("a worker thread ended early")]
     Worker(#[from] JoinError),
+}
+
+/// Follows until `stop`, or until the journal is closed. One that fails is read again.
+pub(crate) async fn again_and_again<F>(what: &str, stop: &CancellationToken, follow: impl Fn() -> F) -> Result<(), FollowError>
+where
+    F: Future<Output = Result<Infallible, FollowError>>,
+{
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            failed = follow() => match failed {
+                Err(FollowError::Read(ReadError::Closed)) => return Err(ReadError::Closed.into()),
+                Err(error) => tracing::warn!(%error, "{what} cannot be followed, it is tried again"),
+                Ok(never) => match never {},
+            },
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = tokio::time::sleep(AGAIN) => {}
+        }
+    }
 }
 
 /// One partition, as far as it was followed.
@@ -75,25 +97,11 @@ impl Follower {
         Self { config, partitions: journal.partitions(), journal, objects, hub, pulse, places: Mutex::default() }
     }
 
-    /// Until `stop`, or until the journal is closed. A journal that fails is read again.
     pub async fn run(&self, stop: &CancellationToken) -> Result<(), FollowError> {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                failed = self.follow() => match failed {
-                    Err(FollowError::Read(ReadError::Closed)) => return Err(ReadError::Closed.into()),
-                    Err(error) => tracing::warn!(%error, "the journal cannot be followed, it is tried again"),
-                    Ok(never) => match never {},
-                },
-            }
-            tokio::select! {
-                () = stop.cancelled() => return Ok(()),
-                () = tokio::time::sleep(AGAIN) => {}
-            }
-        }
+        again_and_again("the journal", stop, || self.follow()).await
     }
 
-    async fn follow(&self) -> Result<std::convert::Infallible, FollowError> {
+    async fn follow(&self) -> Result<Infallible, FollowError> {
         let mut reader = self.journal.reader(Topic::Inputs, Mode::Follow)?;
         loop {
             match reader.next().await? {

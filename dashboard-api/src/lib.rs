@@ -21,6 +21,7 @@ mod limits;
 mod listen;
 mod names;
 mod openapi;
+mod operations;
 mod page;
 mod people;
 mod problem;
@@ -32,6 +33,7 @@ mod view;
 mod watch;
 
 pub use listen::TlsError;
+pub use operations::Operations;
 pub use server::{Config, Dashboard, DashboardError, Readiness};
 
 pub(crate) use server::App;

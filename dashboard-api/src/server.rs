@@ -56,8 +56,8 @@ pub struct Config {
 /// Why the role cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum DashboardError {
-    #[error("dashboard.listen = {address}: {source}; choose a free address")]
-    Listen { address: SocketAddr, source: std::io::Error },
+    #[error("{key} = {address}: {source}; choose a free address")]
+    Listen { key: &'static str, address: SocketAddr, source: std::io::Error },
     #[error("dashboard.certificate and dashboard.key: {0}")]
     Tls(#[from] TlsError),
     #[error("the audit spool {path}: {source}; the dashboard writes there when the store does not answer, so it must be writable")]
@@ -152,7 +152,7 @@ impl Dashboard {
         }
         let tls = config.tls.as_ref().map(|(certificate, key)| acceptor(certificate, key)).transpose()?;
         let spool = Spool::open(&config.audit_spool).map_err(|source| DashboardError::Spool { path: config.audit_spool.clone(), source })?;
-        let listen = |source| DashboardError::Listen { address: config.listen, source };
+        let listen = |source| DashboardError::Listen { key: "dashboard.listen", address: config.listen, source };
         let tcp = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = tcp.local_addr().map_err(listen)?;
         let installation = store.installation().await?.id;

@@ -90,6 +90,8 @@ struct Shared {
 struct Queue {
     closed: bool,
     appends: Vec<Append>,
+    /// Groups that are new: retention waits for them from the next commit on.
+    groups: Vec<(String, Topic)>,
     done: HashMap<(String, Topic, Partition), Offset>,
 }
 
@@ -308,8 +310,7 @@ impl Appender for EmbeddedJournal {
 
 impl Journal for EmbeddedJournal {
     fn reader(&self, topic: Topic, mode: Mode) -> Result<Box<dyn Reader>, OpenError> {
-        let reader = LocalReader::new(self.shared.clone(), self.groups.clone(), topic, mode).map_err(|error| OpenError::Failed(error.to_string()))?;
-        Ok(Box::new(reader))
+        Ok(Box::new(LocalReader::new(self.shared.clone(), self.groups.clone(), topic, mode)))
     }
 
     fn range(&self, topic: Topic, partition: Partition) -> BoxFuture<'_, Result<Range, ReadError>> {
@@ -398,14 +399,7 @@ impl Log for Shared {
         lock(&self.queue).done.insert((group.to_owned(), topic, partition), next);
     }
 
-    fn register(&self, group: &str, topic: Topic) -> Result<(), ReadError> {
-        let failed = |error: rusqlite::Error| ReadError::Failed(error.to_string().into());
-        // not held while we wait for the file: its writer waits for it
-        let partitions: Vec<Partition> = lock(&self.state).heads.keys().filter(|(found, _)| *found == topic).map(|(_, partition)| *partition).collect();
-        let db = lock(&self.reader);
-        for partition in partitions {
-            db.execute("INSERT INTO done VALUES ($1, $2, $3, 0) ON CONFLICT DO NOTHING", params![group, number(topic), partition.0]).map_err(failed)?;
-        }
-        Ok(())
+    fn register(&self, group: &str, topic: Topic) {
+        lock(&self.queue).groups.push((group.to_owned(), topic));
     }
 }

@@ -169,8 +169,7 @@ impl Appender for MemoryJournal {
 
 impl Journal for MemoryJournal {
     fn reader(&self, topic: Topic, mode: Mode) -> Result<Box<dyn Reader>, OpenError> {
-        let reader = LocalReader::new(self.log.clone(), self.groups.clone(), topic, mode).map_err(|error| OpenError::Failed(error.to_string()))?;
-        Ok(Box::new(reader))
+        Ok(Box::new(LocalReader::new(self.log.clone(), self.groups.clone(), topic, mode)))
     }
 
     fn range(&self, topic: Topic, partition: Partition) -> BoxFuture<'_, Result<Range, ReadError>> {
@@ -217,7 +216,5 @@ impl Log for MemoryLog {
         self.lock().done.insert((group.to_owned(), topic, partition), next);
     }
 
-    fn register(&self, _group: &str, _topic: Topic) -> Result<(), ReadError> {
-        Ok(())
-    }
+    fn register(&self, _group: &str, _topic: Topic) {}
 }

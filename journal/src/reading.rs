@@ -21,7 +21,7 @@ pub trait Log: Send + Sync + 'static {
     /// The progress of a group, kept with the log.
     fn done(&self, group: &str, topic: Topic, partition: Partition, next: Offset);
     /// Announces a group, so that retention waits for it from now on.
-    fn register(&self, group: &str, topic: Topic) -> Result<(), ReadError>;
+    fn register(&self, group: &str, topic: Topic);
 }
 
 /// Who reads what, for one log.
@@ -37,9 +37,15 @@ pub struct Groups {
 struct State {
     closed: bool,
     next_member: u64,
-    /// (group, topic) → members in the order in which they came.
-    members: HashMap<(String, Topic), Vec<u64>>,
-    /// Counts up whenever a group's members change or a revocation is forced.
+    /// By group and topic: the comings and goings of one revoke nothing from another.
+    groups: HashMap<(String, Topic), Members>,
+}
+
+#[derive(Debug, Default)]
+struct Members {
+    /// In the order in which they came.
+    members: Vec<u64>,
+    /// Counts up whenever they change or a revocation is forced.
     generation: u64,
 }
 
@@ -64,16 +70,19 @@ impl Groups {
 
     /// Takes every partition from every group reader, which gets them anew: what a rebalance does.
     pub fn rebalance(&self) {
-        lock(&self.state).generation += 1;
+        for group in lock(&self.state).groups.values_mut() {
+            group.generation += 1;
+        }
         self.bell.notify_waiters();
     }
 
     fn join(&self, group: &str, topic: Topic) -> u64 {
         let mut state = lock(&self.state);
         state.next_member += 1;
-        state.generation += 1;
         let member = state.next_member;
-        state.members.entry((group.to_owned(), topic)).or_default().push(member);
+        let group = state.groups.entry((group.to_owned(), topic)).or_default();
+        group.members.push(member);
+        group.generation += 1;
         drop(state);
         self.bell.notify_waiters();
         member
@@ -81,9 +90,9 @@ impl Groups {
 
     fn leave(&self, group: &str, topic: Topic, member: u64) {
         let mut state = lock(&self.state);
-        state.generation += 1;
-        if let Some(members) = state.members.get_mut(&(group.to_owned(), topic)) {
-            members.retain(|one| *one != member);
+        if let Some(group) = state.groups.get_mut(&(group.to_owned(), topic)) {
+            group.members.retain(|one| *one != member);
+            group.generation += 1;
         }
         drop(state);
         self.bell.notify_waiters();
@@ -114,16 +123,16 @@ struct Place {
 }
 
 impl<L: Log> LocalReader<L> {
-    pub fn new(log: Arc<L>, groups: Arc<Groups>, topic: Topic, mode: Mode) -> Result<Self, ReadError> {
+    pub fn new(log: Arc<L>, groups: Arc<Groups>, topic: Topic, mode: Mode) -> Self {
         let group = match mode {
             Mode::Follow => None,
             Mode::Group(name) => {
-                log.register(&name, topic)?;
+                log.register(&name, topic);
                 let member = groups.join(&name, topic);
                 Some((name, member))
             }
         };
-        Ok(Self { log, groups, topic, group, generation: None, assignments: 0, places: BTreeMap::new(), pending: std::collections::VecDeque::new(), turn: 0 })
+        Self { log, groups, topic, group, generation: None, assignments: 0, places: BTreeMap::new(), pending: std::collections::VecDeque::new(), turn: 0 }
     }
 
     /// Eager, as with Kafka: at a change everything is revoked before anything is assigned.
@@ -132,17 +141,20 @@ impl<L: Log> LocalReader<L> {
         if state.closed {
             return Err(ReadError::Closed);
         }
-        let mine: Vec<Partition> = match &self.group {
+        let (generation, mine): (u64, Vec<Partition>) = match &self.group {
             None if self.generation.is_some() => return Ok(()),
-            None => (0..self.groups.partitions).map(Partition).collect(),
-            Some(_) if self.generation == Some(state.generation) => return Ok(()),
+            None => (0, (0..self.groups.partitions).map(Partition).collect()),
             Some((name, member)) => {
-                let members = state.members.get(&(name.clone(), self.topic)).map(Vec::as_slice).unwrap_or_default();
-                let at = members.iter().position(|one| one == member);
-                at.map_or_else(Vec::new, |at| (0..self.groups.partitions).filter(|p| *p as usize % members.len() == at).map(Partition).collect())
+                let Some(group) = state.groups.get(&(name.clone(), self.topic)) else { return Ok(()) };
+                if self.generation == Some(group.generation) {
+                    return Ok(());
+                }
+                let at = group.members.iter().position(|one| one == member);
+                let share = |at| (0..self.groups.partitions).filter(move |p| *p as usize % group.members.len() == at).map(Partition).collect();
+                (group.generation, at.map_or_else(Vec::new, share))
             }
         };
-        self.generation = Some(state.generation);
+        self.generation = Some(generation);
         drop(state);
         for partition in std::mem::take(&mut self.places).into_keys() {
             self.pending.push_back(Event::Revoked { partition });

@@ -63,7 +63,7 @@ pub async fn run(args: Demo) -> anyhow::Result<()> {
     let link = store.new_one_time_link("admin", now() + Micros::hours(24)).await?;
     store.close().await;
 
-    let roles = Roles::start(&config, &Role::ALL, telemetry::metrics()?).await?;
+    let roles = Roles::start(&config, &Role::ALL, None, telemetry::metrics()?).await?;
     let gateway = roles.bound.mqtt.context("the gateway has no address")?;
     let mut out = std::io::stdout();
     writeln!(out, "Vigil demo: {} simulated patients, {} of whom deteriorate. Not for real patients.\n", args.patients, DETERIORATING.min(args.patients))?;

@@ -1,5 +1,6 @@
 //! `vigil serve` and the single roles.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -16,7 +17,16 @@ pub struct Serve {
     pub config: PathBuf,
 }
 
-pub async fn run(args: Serve, roles: &[Role]) -> anyhow::Result<()> {
+#[derive(Debug, Args)]
+pub struct One {
+    #[command(flatten)]
+    pub serve: Serve,
+    /// Answers /livez, /readyz and /metrics here: this process has no dashboard. /metrics is for this machine, or for a token of scope `metrics`
+    #[arg(long, value_name = "ADDRESS")]
+    pub operations: Option<SocketAddr>,
+}
+
+pub async fn run(args: Serve, roles: &[Role], operations: Option<SocketAddr>) -> anyhow::Result<()> {
     let config = Config::load(&args.config)?;
     telemetry::log(&config.log)?;
     telemetry::cryptography();
@@ -24,12 +34,18 @@ pub async fn run(args: Serve, roles: &[Role]) -> anyhow::Result<()> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), roles = roles_named.join(","), config = %args.config.display(), "starting");
     let stop = on_signal()?;
     let running = tokio::select! {
-        running = Roles::start(&config, roles, telemetry::metrics()?) => running?,
+        running = Roles::start(&config, roles, operations, telemetry::metrics()?) => running?,
         () = stop.cancelled() => return Ok(()),
     };
-    let address = |address: Option<std::net::SocketAddr>| address.map_or_else(|| "none".to_owned(), |address| address.to_string());
+    let address = |address: Option<SocketAddr>| address.map_or_else(|| "none".to_owned(), |address| address.to_string());
     let bound = &running.bound;
-    tracing::info!(mqtt = address(bound.mqtt), mqtt_tls = address(bound.mqtt_tls), dashboard = address(bound.dashboard), "ready");
+    tracing::info!(
+        mqtt = address(bound.mqtt),
+        mqtt_tls = address(bound.mqtt_tls),
+        dashboard = address(bound.dashboard),
+        operations = address(bound.operations),
+        "ready"
+    );
     running.run(stop).await?;
     tracing::info!("done");
     Ok(())

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use journal::Journal;
 use journal::embedded::{EmbeddedConfig, EmbeddedJournal};
 use journal::kafka::{KafkaConfig, KafkaJournal};
 use serde_json::Value;
 
-use crate::driven::{EACH, ONE, Process, Serving, done, edit, install};
+use crate::driven::{EACH, ONE, PATIENCE, Process, Serving, done, edit, install};
 use crate::evidence;
 
 /// A run of the whole recording, and what it left.
@@ -64,8 +64,22 @@ pub async fn play(folder: &Path, plan: &Plan<'_>, mut disturb: impl FnMut(&mut S
         // what was acknowledged at the very end waits in the log for whoever comes next
         journal.close().await;
         drop(journal);
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64;
         serving = Serving::start(&config, if kafka.is_some() { EACH } else { ONE });
-        std::thread::sleep(Duration::from_secs(2));
+        sung(&store, started).await;
+    }
+}
+
+/// A canary that was fed after `since` has come through every partition, and so has what stands before it in the log.
+async fn sung(store: &store::Store, since: i64) {
+    let began = Instant::now();
+    loop {
+        let heard = store.metas("canary_at.").await.unwrap();
+        if heard.len() == 4 && heard.iter().all(|(_, at)| at.parse::<i64>().unwrap() > since) {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "no canary came through");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -3,7 +3,7 @@
 mod alerts;
 mod devices;
 mod events;
-mod health;
+pub(crate) mod health;
 mod patients;
 mod session;
 mod settings;

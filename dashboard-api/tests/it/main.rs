@@ -6,6 +6,7 @@ mod alerts;
 mod audit;
 mod follower;
 mod openapi;
+mod operations;
 mod page;
 mod reads;
 mod settings;

@@ -93,16 +93,22 @@ export function live(page, ms = 20_000) {
   return until('live', async () => (await liveness(page)) === 'live', ms);
 }
 
-/** An alert that waits for somebody, as the API tells it. */
-export function waitingAlert(bench, page) {
+/** Alerts that wait for somebody, each its patient's only one, as the API tells them; at least `count`. */
+export function waitingAlerts(bench, page, count) {
   return until(
-    'a patient with one open alert, unacknowledged',
+    `${count} patients with one open alert, unacknowledged`,
     async () => {
       const { alerts } = await bench.api(page, '/alerts?state=open&limit=500');
-      return alerts.find((alert) => !alert.test && !alert.technical && alert.acknowledged === null && alerts.filter(({ patient }) => patient.id === alert.patient.id).length === 1);
+      const only = ({ patient }) => alerts.filter((other) => other.patient.id === patient.id).length === 1;
+      const waiting = alerts.filter((alert) => !alert.test && !alert.technical && alert.acknowledged === null && only(alert));
+      return waiting.length >= count && waiting;
     },
     120_000,
   );
+}
+
+export async function waitingAlert(bench, page) {
+  return (await waitingAlerts(bench, page, 1))[0];
 }
 
 export const plain = (text) => text.replaceAll('\u00a0', ' ').replaceAll(/\s+/g, ' ').trim();

@@ -55,7 +55,7 @@ impl Committer {
     pub fn run(mut self) {
         loop {
             let (queue, closed) = self.wait();
-            let idle = queue.appends.is_empty() && queue.done.is_empty();
+            let idle = queue.appends.is_empty() && queue.done.is_empty() && queue.groups.is_empty();
             if !idle {
                 self.commit(queue);
             }
@@ -83,13 +83,13 @@ impl Committer {
                 .0;
         }
         let closed = queue.closed;
-        (Queue { closed, appends: std::mem::take(&mut queue.appends), done: std::mem::take(&mut queue.done) }, closed)
+        (std::mem::replace(&mut *queue, Queue { closed, ..Queue::default() }), closed)
     }
 
     fn commit(&mut self, queue: Queue) {
         let taken: usize = queue.appends.iter().map(|append| append.taken).sum();
         let rows = gather(queue.appends);
-        match self.write(&rows, &queue.done) {
+        match self.write(&rows, &queue.groups, &queue.done) {
             Ok(written) => {
                 let mut state = lock(&self.shared.state);
                 state.failure = None;
@@ -115,6 +115,7 @@ impl Committer {
                     receipt.send(Err(error.clone()));
                 }
                 let mut queue_now = lock(&self.shared.queue);
+                queue_now.groups.extend(queue.groups);
                 for (key, next) in queue.done {
                     queue_now.done.entry(key).or_insert(next);
                 }
@@ -126,6 +127,7 @@ impl Committer {
     fn write(
         &mut self,
         rows: &[Pending],
+        groups: &[(String, Topic)],
         done: &std::collections::HashMap<(String, Topic, Partition), Offset>,
     ) -> rusqlite::Result<Vec<(Topic, Partition, Row)>> {
         let now = wall();
@@ -151,6 +153,12 @@ impl Committer {
                 ])?;
                 next.insert(key, Offset(base.0 + i64::from(count)));
                 written.push((pending.topic, pending.partition, Row { base, count, arrived_at, blob: bytes::Bytes::copy_from_slice(&pending.blob) }));
+            }
+            let mut register = transaction.prepare_cached("INSERT INTO done VALUES ($1, $2, $3, 0) ON CONFLICT DO NOTHING")?;
+            for (group, topic) in groups {
+                for partition in 0..self.groups.partitions() {
+                    register.execute(params![group, number(*topic), partition])?;
+                }
             }
             let mut upsert = transaction
                 .prepare_cached("INSERT INTO done VALUES ($1, $2, $3, $4) ON CONFLICT (grp, topic, partition) DO UPDATE SET next = excluded.next")?;

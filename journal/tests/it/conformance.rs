@@ -92,6 +92,7 @@ conformance! {
     what_retention_took_is_out_of_range
     a_second_start_begins_again
     two_readers_of_a_group_share
+    other_groups_revoke_nothing
     a_partition_that_moves_is_read_on_by_the_other
     a_reader_that_does_not_read_is_waited_for
     a_follower_sees_everything
@@ -284,6 +285,34 @@ async fn a_reader_that_does_not_read_is_waited_for(open: fn(u32, usize) -> Backe
         for record in records {
             assert_eq!((number(&record), record.offset), (seen, Offset(i64::from(seen))));
             seen += 1;
+        }
+    }
+}
+
+/// Readers of other groups and other topics come and go, while records come: nobody loses a partition, and nobody waits for nobody.
+async fn other_groups_revoke_nothing(open: fn(u32, usize) -> Backend) {
+    let backend = open(1, 1 << 20);
+    let processor = || Mode::Group("processor".to_owned());
+    let mut reader = backend.journal.reader(Topic::Inputs, processor()).unwrap();
+    assert_eq!(assigned(&mut *reader).await, P0);
+    reader.start(P0, Start::Earliest);
+    let journal = backend.journal.clone();
+    let appends = tokio::spawn(async move {
+        for n in 0..200 {
+            append_all(&*journal, P0, n..n + 1).await;
+        }
+    });
+    for topic in Topic::ALL {
+        let other = if topic == Topic::Inputs { Mode::Group("archive".to_owned()) } else { processor() };
+        let journal = backend.journal.clone();
+        drop(tokio::task::spawn_blocking(move || journal.reader(topic, other)).await.unwrap().unwrap());
+    }
+    appends.await.unwrap();
+    let mut got = 0;
+    while got < 200 {
+        match soon("a record", reader.next()).await.unwrap() {
+            Event::Batch { records, .. } => got += records.len(),
+            other => panic!("{other:?}"),
         }
     }
 }
