@@ -9,13 +9,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
+/// A message must fit into a record of any journal, with what stands around it.
+const MAX_PACKET: u64 = 512 << 10;
+
 /// A bad configuration, as one sentence that names the key.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("cannot read {path}: {source}; `vigil init DIR` writes one")]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("{path}: {message}")]
-    Parse { path: PathBuf, message: String },
+    #[error("{path}, line {line}: {message}")]
+    Parse { path: PathBuf, line: usize, message: String },
     #[error("{key} = {value}: {remedy}")]
     Value { key: &'static str, value: String, remedy: String },
 }
@@ -355,8 +358,12 @@ impl Config {
     }
 
     fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let mut config: Self =
-            toml::from_str(text).map_err(|error| ConfigError::Parse { path: path.to_owned(), message: error.to_string().trim_end().to_owned() })?;
+        // not the error's own text: it shows the line, and a password may stand in it
+        let parse = |error: toml::de::Error| {
+            let line = error.span().map(|span| text.as_bytes().iter().take(span.start).filter(|byte| **byte == b'\n').count() + 1);
+            ConfigError::Parse { path: path.to_owned(), line: line.unwrap_or(1), message: error.message().to_owned() }
+        };
+        let mut config: Self = toml::from_str(text).map_err(parse)?;
         config.alerts.webhook.retain(|webhook| webhook.enabled);
         config.check()?;
         Ok(config)
@@ -367,6 +374,21 @@ impl Config {
         let value = |key, value: &dyn fmt::Display, remedy: &str| Err(ConfigError::Value { key, value: value.to_string(), remedy: remedy.to_owned() });
         if !(1..=1024).contains(&self.journal.partitions) {
             return value("journal.partitions", &self.journal.partitions, "between 1 and 1024 are possible");
+        }
+        for (key, bytes) in [("journal.budget", self.journal.budget), ("ingest.budget", self.ingest.budget)] {
+            if bytes.0 < 1 << 20 {
+                return value(key, &format!("{} B", bytes.0), "at least \"1 MiB\": nothing could be acknowledged with less");
+            }
+        }
+        if !(1 << 10..=MAX_PACKET).contains(&self.ingest.max_packet.0) {
+            return value(
+                "ingest.max_packet",
+                &format!("{} B", self.ingest.max_packet.0),
+                "between \"1 KiB\" and \"512 KiB\": a message must fit into a record of the journal",
+            );
+        }
+        if tracing_subscriber::EnvFilter::try_new(&self.log.filter).is_err() {
+            return value("log.filter", &self.log.filter, "write a level (info) or targets with levels (ingest=debug,info)");
         }
         if self.journal.kind == JournalKind::Kafka && self.journal.bootstrap.is_empty() {
             return value("journal.bootstrap", &"\"\"", "journal.kind = \"kafka\" needs host:port of a broker");
@@ -456,15 +478,20 @@ mod tests {
         for (text, says) in [
             ("[journal]\npartitions = 0", "journal.partitions = 0: between 1 and 1024 are possible"),
             ("[journal]\nkind = \"kafka\"", "journal.bootstrap"),
+            ("[journal]\nbudget = \"0 B\"", "journal.budget = 0 B: at least"),
+            ("[ingest]\nmax_packet = \"2 MiB\"", "ingest.max_packet = 2097152 B: between"),
+            ("[log]\nfilter = \"no=such=level\"", "log.filter = no=such=level"),
             ("[journal]\nretention = \"5 weeks\"", "`5 weeks` is not a duration"),
             ("[ingest]\nlisten = \"here\"", "`here` is not an address"),
             ("[ingest]\nlisten_tls = \"127.0.0.1:8883\"", "ingest.certificate"),
             ("[dashboard]\nkey = \"k.pem\"", "go together"),
             ("[ingest]\nport = 1", "unknown field `port`"),
             ("[store]\nurl = \"mysql://x\"", "store.url"),
+            ("[log]\n\n[store]\nurl = \"postgres://u:geheim@h/db", "line 4"),
         ] {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(says), "{text}: {error}");
+            assert!(!error.contains("geheim"), "a password is shown: {error}");
         }
     }
 }

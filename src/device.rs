@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use rumqttc::{AsyncClient, EventLoop, MqttOptions, PubAckReason, PublishNoticeError, PublishOptions, PublishResult, QoS};
+use rumqttc::{AsyncClient, ConnectReturnCode, EventLoop, MqttOptions, PubAckReason, PublishNoticeError, PublishOptions, PublishResult, QoS};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use crate::exit::{Unreachable, Usage};
 
 /// How many publishes may wait for their PUBACK on one connection; the gateway's Receive Maximum.
 pub const WINDOW: usize = 32;
 const RETRY: Duration = Duration::from_millis(500);
+const REACH: Duration = Duration::from_secs(10);
 
 /// Where to connect, and as whom.
 #[derive(Clone)]
@@ -33,6 +36,21 @@ pub struct Device {
     client: AsyncClient,
     broken: watch::Receiver<Option<String>>,
     poller: JoinHandle<()>,
+}
+
+/// `host:port` of a gateway.
+pub fn address(text: &str) -> Result<(String, u16), Usage> {
+    let parts = text.rsplit_once(':').and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)));
+    parts.ok_or_else(|| Usage(format!("--to {text}: it is host:port")))
+}
+
+/// Whether somebody listens there at all.
+pub async fn reach(address: &str) -> Result<(), Unreachable> {
+    match tokio::time::timeout(REACH, tokio::net::TcpStream::connect(address)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(Unreachable(format!("cannot reach the gateway at {address}: {error}"))),
+        Err(_) => Err(Unreachable(format!("cannot reach the gateway at {address}: it does not answer within {} s", REACH.as_secs()))),
+    }
 }
 
 impl Device {
@@ -83,7 +101,9 @@ async fn poll(mut events: EventLoop, tell: watch::Sender<Option<String>>) {
         match events.poll().await {
             Ok(_) => {}
             Err(rumqttc::ConnectionError::RequestsDone) => return,
-            Err(rumqttc::ConnectionError::ConnectionRefused(reason)) => {
+            Err(rumqttc::ConnectionError::ConnectionRefused(reason))
+                if !matches!(reason, ConnectReturnCode::ServerBusy | ConnectReturnCode::ServerUnavailable) =>
+            {
                 tell.send_replace(Some(format!("the gateway refused the connection: {reason:?}; check the user and the password")));
                 return;
             }

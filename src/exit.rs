@@ -1,6 +1,12 @@
-//! How a command ends: 0 done, 1 failed, 2 usage (clap's), 3 bad configuration, 4 a dependency cannot be reached.
+//! How a command ends: 0 done, 1 failed, 2 usage, 3 bad configuration, 4 a dependency cannot be reached.
 
 use std::process::ExitCode;
+
+use dashboard_api::DashboardError;
+use ingest::GatewayError;
+use journal::OpenError;
+use schemas::{IdError, TimeError};
+use store::StoreError;
 
 use crate::config::ConfigError;
 
@@ -9,15 +15,41 @@ use crate::config::ConfigError;
 #[error("{0}")]
 pub struct Unreachable(pub String);
 
+/// An argument that cannot be what was meant.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// Refuses an argument, in the words that say what it should be.
+pub fn usage(good: bool, otherwise: impl FnOnce() -> String) -> Result<(), Usage> {
+    if good { Ok(()) } else { Err(Usage(otherwise())) }
+}
+
 /// The exit code of an error, by what lies at its root.
 pub fn code(error: &anyhow::Error) -> ExitCode {
     for cause in error.chain() {
-        if cause.is::<ConfigError>() {
+        if cause.is::<Usage>() || cause.is::<IdError>() || cause.is::<TimeError>() {
+            return ExitCode::from(2);
+        }
+        if cause.is::<ConfigError>() || is_configuration(cause) {
             return ExitCode::from(3);
         }
-        if cause.is::<Unreachable>() {
+        if cause.is::<Unreachable>() || matches!(cause.downcast_ref(), Some(StoreError::Unavailable(_))) {
             return ExitCode::from(4);
         }
     }
     ExitCode::from(1)
+}
+
+/// What a key of the configuration would put right.
+fn is_configuration(cause: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(cause.downcast_ref(), Some(OpenError::Partitions { .. } | OpenError::OtherInstallation { .. } | OpenError::Unsafe { .. }))
+        || matches!(cause.downcast_ref(), Some(StoreError::OtherPartitions { .. } | StoreError::OtherInstallation { .. } | StoreError::Address(_)))
+        || matches!(cause.downcast_ref(), Some(GatewayError::Pem { .. } | GatewayError::MaxPacket(_)))
+        || matches!(cause.downcast_ref(), Some(DashboardError::Tls(_)))
+}
+
+/// What to do about it, where the error itself does not say so.
+pub fn remedy(error: &anyhow::Error) -> Option<&'static str> {
+    error.chain().find_map(|cause| cause.downcast_ref().map(StoreError::remedy)).filter(|remedy| !format!("{error:#}").contains(remedy))
 }

@@ -28,6 +28,11 @@ pub fn now() -> EventTime {
     EventTime(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
+/// Who sits at this machine, as the audit and the authors of changes name them.
+pub fn console() -> String {
+    format!("console:{}", std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned()))
+}
+
 pub struct Made {
     pub config: PathBuf,
     /// Signs the first administrator in, once.
@@ -68,7 +73,7 @@ pub async fn make(folder: &Path, plan: &Plan<'_>) -> anyhow::Result<Made> {
     }
     let link = store.new_one_time_link(plan.admin, now() + LINK).await?;
     store.close().await;
-    write(&path, text.replace("installation = \"\"", &format!("installation = \"{installation}\"")).as_bytes(), 0o644)?;
+    write(&path, text.replace("installation = \"\"", &format!("installation = \"{installation}\"")).as_bytes(), 0o600)?;
     Ok(Made { config: path, link })
 }
 
@@ -130,12 +135,17 @@ async fn store(config: &Config) -> anyhow::Result<Store> {
     }
 }
 
+fn named(config: &Config) -> Result<(), ConfigError> {
+    if !config.installation.is_empty() {
+        return Ok(());
+    }
+    let remedy = "`vigil init DIR` makes an installation, with its id in the file it writes".to_owned();
+    Err(ConfigError::Value { key: "installation", value: "\"\"".to_owned(), remedy })
+}
+
 /// The store of this installation.
 pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
-    if config.installation.is_empty() {
-        let remedy = "`vigil init DIR` makes an installation, with its id in the file it writes".to_owned();
-        return Err(ConfigError::Value { key: "installation", value: "\"\"".to_owned(), remedy }.into());
-    }
+    named(config)?;
     let store = store(config).await?;
     store.expect_installation(&config.installation).await?;
     store.fix_partitions(config.journal.partitions).await?;
@@ -144,6 +154,7 @@ pub async fn open_store(config: &Config) -> anyhow::Result<Store> {
 
 /// The journal of this installation; a second process on an embedded one is refused.
 pub async fn open_journal(config: &Config) -> anyhow::Result<Arc<dyn Journal>> {
+    named(config)?;
     let budget = usize::try_from(config.journal.budget.0).unwrap_or(usize::MAX);
     let opened = match config.journal.kind {
         JournalKind::Embedded => {

@@ -52,6 +52,12 @@ enum Command {
     /// Registers and assigns devices
     #[command(subcommand)]
     Device(commands::device::DeviceCommand),
+    /// Checks rules, and puts them into force
+    #[command(subcommand)]
+    Rule(commands::rule::RuleCommand),
+    /// Adds wards
+    #[command(subcommand)]
+    Ward(commands::ward::WardCommand),
     /// Adds users, links and tokens
     #[command(subcommand)]
     User(commands::user::UserCommand),
@@ -74,10 +80,13 @@ enum ConfigCommand {
 }
 
 fn main() -> ExitCode {
+    // names, vitals, keys: what this process writes is for its own user
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     match run(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            drop(writeln!(std::io::stderr(), "vigil: {error:#}"));
+            let remedy = exit::remedy(&error).map(|remedy| format!("; {remedy}")).unwrap_or_default();
+            drop(writeln!(std::io::stderr(), "vigil: {error:#}{remedy}"));
             exit::code(&error)
         }
     }
@@ -107,6 +116,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Status(status) => runtime()?.block_on(commands::status::run(status)),
         Command::Patient(command) => runtime()?.block_on(commands::patient::run(command)),
         Command::Device(command) => runtime()?.block_on(commands::device::run(command)),
+        Command::Rule(command) => runtime()?.block_on(commands::rule::run(command)),
+        Command::Ward(command) => runtime()?.block_on(commands::ward::run(command)),
         Command::User(command) => runtime()?.block_on(commands::user::run(command)),
         Command::Replay(replay) => runtime()?.block_on(commands::replay::run(replay)),
         Command::Simulate(simulate) => runtime()?.block_on(commands::simulate::run(simulate)),

@@ -19,11 +19,14 @@ use store::Store;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, JournalKind};
+use crate::config::{Config, ConfigError, JournalKind};
 use crate::installation::{self, micros};
 
 /// All the draining there is: what has not ended by then is named and left.
 const DRAIN: Duration = Duration::from_secs(25);
+/// Of it, for one role, so that those behind it have their turn, and for journal and store.
+const DRAIN_OF_ONE: Duration = Duration::from_secs(10);
+const CLOSE: Duration = Duration::from_secs(5);
 /// A role that failed is started again after this, and after twice as long each time, up to [`LONGEST`].
 const AGAIN: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(30);
@@ -79,11 +82,13 @@ impl Roles {
     /// Opens the store, the journal and the lake, binds every port, and starts.
     pub async fn start(config: &Config, roles: &[Role], operations: Option<SocketAddr>, metrics: PrometheusHandle) -> anyhow::Result<Self> {
         if config.journal.kind == JournalKind::Embedded && roles.len() < Role::ALL.len() {
-            anyhow::bail!("an embedded journal is one process with every role in it: run `vigil serve`, or set journal.kind = \"kafka\"");
+            let remedy = "it is one process with every role in it: run `vigil serve`, or set journal.kind = \"kafka\"";
+            return Err(ConfigError::Value { key: "journal.kind", value: "\"embedded\"".to_owned(), remedy: remedy.to_owned() }.into());
         }
         let wanted = |role| roles.contains(&role);
-        let store = installation::open_store(config).await?;
+        // an embedded journal's lock first: a process that may not run must not touch the store
         let journal = installation::open_journal(config).await?;
+        let store = installation::open_store(config).await?;
         let lake = config.path(&config.lake.path);
         let objects: Arc<dyn Objects> = Arc::new(LocalObjects::open(&lake).with_context(|| format!("the lake {}", lake.display()))?);
         let engine = engine::Config { horizon: micros(config.engine.horizon.0), window: micros(config.engine.window.0), ..engine::Config::default() };
@@ -157,7 +162,8 @@ impl Roles {
         let mut outcome = Ok(());
         for mut role in self.running {
             role.stop.cancel();
-            match tokio::time::timeout_at(deadline, &mut role.task).await {
+            let until = (deadline - CLOSE).min(tokio::time::Instant::now() + DRAIN_OF_ONE);
+            match tokio::time::timeout_at(until, &mut role.task).await {
                 Ok(Ok(Ok(()))) => {}
                 Ok(Ok(Err(error))) => {
                     tracing::error!(role = role.name, error = format!("{error:#}"), "a role failed");
@@ -166,16 +172,17 @@ impl Roles {
                 Ok(Err(error)) => outcome = outcome.and(Err(anyhow::Error::new(error).context(format!("{} ended badly", role.name)))),
                 Err(_) => {
                     role.task.abort();
-                    outcome = outcome.and(Err(anyhow::anyhow!(
-                        "{} had not ended after {} s: what it had acknowledged is in the journal",
-                        role.name,
-                        DRAIN.as_secs()
-                    )));
+                    outcome = outcome.and(Err(anyhow::anyhow!("{} had not ended in time: what it had acknowledged is in the journal", role.name)));
                 }
             }
         }
-        self.journal.close().await;
-        self.store.close().await;
+        let close = async {
+            self.journal.close().await;
+            self.store.close().await;
+        };
+        if tokio::time::timeout_at(deadline, close).await.is_err() {
+            outcome = outcome.and(Err(anyhow::anyhow!("journal or store had not closed in time: what was acknowledged is durable, the rest is sent again")));
+        }
         match (outcome, failed) {
             (Ok(()), Some(name)) => Err(anyhow::anyhow!("{name} ended by itself")),
             (outcome, _) => outcome,
@@ -240,7 +247,12 @@ async fn dashboard(
     objects: &Arc<dyn Objects>,
     metrics: PrometheusHandle,
 ) -> anyhow::Result<Dashboard> {
-    let listen = config.dashboard.listen.0.context("dashboard.listen = \"\": the role dashboard-api needs an address")?;
+    let none = || ConfigError::Value {
+        key: "dashboard.listen",
+        value: "\"\"".to_owned(),
+        remedy: "the dashboard needs an address such as \"127.0.0.1:8080\"".to_owned(),
+    };
+    let listen = config.dashboard.listen.0.ok_or_else(none)?;
     let certificate = &config.dashboard.certificate;
     let tls = (!certificate.as_os_str().is_empty()).then(|| (config.path(certificate), config.path(&config.dashboard.key)));
     let wanted = dashboard_api::Config {

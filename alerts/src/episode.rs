@@ -17,7 +17,7 @@ use store::episodes::{Episode, State, What};
 use store::notifications::{Notification, State as Sending};
 use store::timers::Timer;
 
-use crate::escalation;
+use crate::escalation::{self, is_page};
 
 /// The kind of the first page.
 pub const PAGE: &str = "page";
@@ -103,9 +103,10 @@ fn pages(transition: &Transition) -> bool {
     !transition.technical && (transition.pages || transition.kind == TransitionKind::Amended)
 }
 
-/// The channels that paged or still will.
+/// The channels that paged or still will, with the first page or a later one.
 fn paged(told: &[Notification]) -> impl Iterator<Item = &str> {
-    told.iter().filter(|n| n.kind == PAGE && !matches!(n.state, Sending::Failed | Sending::Cancelled)).map(|n| n.channel.as_str())
+    let reached = told.iter().filter(|n| is_page(n) && !matches!(n.state, Sending::Failed | Sending::Cancelled));
+    reached.map(|n| n.channel.as_str()).collect::<std::collections::BTreeSet<_>>().into_iter()
 }
 
 /// What those who were paged hear of a transition that raises nothing.

@@ -84,12 +84,12 @@ pub fn turn(n: &Notification, episode: &Episode, told: &[Notification], now: Eve
         return Turn::Drop("it was over before this was sent");
     }
     // about a page: of no use before it, nor without it
-    match told.iter().find(|other| other.kind == PAGE && other.channel == n.channel) {
-        Some(page) => match page.state {
-            Sending::Sent => Turn::Send,
-            Sending::Due | Sending::Sending => Turn::Wait(page.next_at.max(now + Micros::seconds(1))),
-            Sending::Failed | Sending::Cancelled => Turn::Drop("the page it is about never arrived"),
-        },
+    let pages = || told.iter().filter(|other| is_page(other) && other.channel == n.channel);
+    if pages().any(|page| page.state == Sending::Sent) {
+        return Turn::Send;
+    }
+    match pages().filter(|page| matches!(page.state, Sending::Due | Sending::Sending)).map(|page| page.next_at).max() {
+        Some(next_at) => Turn::Wait(next_at.max(now + Micros::seconds(1))),
         None => Turn::Drop("the page it is about never arrived"),
     }
 }

@@ -8,6 +8,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use schemas::PatientId;
@@ -165,6 +166,8 @@ impl Writer {
 pub(crate) struct Spool {
     path: PathBuf,
     file: std::sync::Mutex<File>,
+    /// Its end may be half a line.
+    torn: AtomicBool,
 }
 
 impl Spool {
@@ -173,10 +176,11 @@ impl Spool {
             std::fs::create_dir_all(folder)?;
         }
         let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+        file.try_lock().map_err(|_| io::Error::other("another process writes there; give each its own dashboard.audit_spool"))?;
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             File::open(folder)?.sync_all()?;
         }
-        Ok(Self { path: path.to_owned(), file: std::sync::Mutex::new(file) })
+        Ok(Self { path: path.to_owned(), torn: AtomicBool::new(file.metadata()?.len() > 0), file: std::sync::Mutex::new(file) })
     }
 
     fn file(&self) -> std::sync::MutexGuard<'_, File> {
@@ -189,13 +193,19 @@ impl Spool {
 
     fn append(&self, entries: &[AuditEntry]) -> io::Result<()> {
         let mut lines = Vec::new();
+        // a line that a full disk or the machine's end tore must not join with this one
+        if self.torn.swap(true, Ordering::Relaxed) {
+            lines.push(b'\n');
+        }
         for entry in entries {
             serde_json::to_writer(&mut lines, entry)?;
             lines.push(b'\n');
         }
         let mut file = self.file();
         file.write_all(&lines)?;
-        file.sync_data()
+        file.sync_data()?;
+        self.torn.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     fn read(&self) -> io::Result<Vec<AuditEntry>> {
@@ -228,6 +238,22 @@ mod tests {
     use schemas::EventTime;
 
     use super::*;
+
+    #[test]
+    fn what_comes_after_a_torn_line_is_kept_and_a_spool_is_one_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.spool");
+        let entry = |n: i64| AuditEntry { at: EventTime(n), person: "ito".to_owned(), action: "read.patient".to_owned(), patient: None, detail: String::new() };
+        let spool = Spool::open(&path).unwrap();
+        assert!(Spool::open(&path).err().unwrap().to_string().contains("another process"));
+        spool.append(&[entry(1)]).unwrap();
+        spool.file().write_all(b"{\"at\":2,\"per").unwrap();
+        drop(spool);
+        let spool = Spool::open(&path).unwrap();
+        spool.append(&[entry(3), entry(4)]).unwrap();
+        drop(spool);
+        assert_eq!(Spool::open(&path).unwrap().read().unwrap(), [entry(1), entry(3), entry(4)]);
+    }
 
     #[test]
     fn a_spool_gives_back_what_it_took_but_for_a_torn_line() {

@@ -3,6 +3,7 @@
 //! Writers (the follower, the watcher of the store) change it and mark what changed; one thread (see [`crate::deltas`]) turns the marks into
 //! frames. Nothing here waits for anything.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -255,8 +256,10 @@ impl Hub {
         alerts.retain(|(_, person)| ward.is_none_or(|ward| person.as_ref().is_some_and(|person| *person.ward == *ward)));
         let (frame, wards) = (state.frame, state.ward_views());
         drop(state);
-        alerts.sort_by_key(|(e, _)| (urgency(e), std::cmp::Reverse(e.heard_at)));
-        alerts.truncate(ALERTS);
+        alerts.sort_by_cached_key(|(e, _)| urgency(e));
+        // what alarms is shown whatever else there is
+        let alarming = alerts.iter().take_while(|(e, _)| alarming(e)).count();
+        alerts.truncate(ALERTS.max(alarming));
         Moment { frame, rows, alerts, wards }
     }
 
@@ -331,13 +334,15 @@ impl Hub {
     }
 }
 
-/// Open first, then what was high and nobody took, then the rest.
-fn urgency(episode: &Episode) -> u8 {
-    match episode.state {
-        EpisodeState::Open => 0,
-        EpisodeState::Cleared if episode.acknowledged.is_none() && episode.priority == Priority::High => 1,
-        _ => 2,
-    }
+/// What shows on every screen until somebody has it.
+fn alarming(episode: &Episode) -> bool {
+    episode.priority == Priority::High && !episode.technical && !episode.test && unacknowledged(episode)
+}
+
+/// The alarming first, then what is open, bodies before devices, what nobody has before what somebody has, the urgent before the rest.
+fn urgency(episode: &Episode) -> impl Ord + use<> {
+    let open = episode.state == EpisodeState::Open;
+    (!alarming(episode), !open, episode.technical, episode.acknowledged.is_some(), Reverse(episode.priority), Reverse(episode.heard_at))
 }
 
 fn unacknowledged(episode: &Episode) -> bool {

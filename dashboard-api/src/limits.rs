@@ -80,8 +80,9 @@ impl SignInLimits {
     /// Before an attempt. Without a name: by link.
     pub fn take(&self, name: Option<&str>, address: IpAddr, now: Instant) -> Result<(), Problem> {
         let by_address = self.addresses.lock().unwrap_or_else(PoisonError::into_inner).take(network(address), now);
-        let by_name = name.map_or(Ok(()), |name| self.names.lock().unwrap_or_else(PoisonError::into_inner).take(name.to_owned(), now));
-        by_address.and(by_name).map_err(|wait| {
+        // who has had their turns fills no table with invented names
+        let by_name = |()| name.map_or(Ok(()), |name| self.names.lock().unwrap_or_else(PoisonError::into_inner).take(name.to_owned(), now));
+        by_address.and_then(by_name).map_err(|wait| {
             let seconds = wait.as_secs() + 1;
             let problem = Problem::new(
                 StatusCode::TOO_MANY_REQUESTS,

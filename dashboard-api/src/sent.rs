@@ -54,9 +54,10 @@ pub(crate) fn alert_id(text: &str) -> Result<AlertId, Problem> {
 }
 
 /// The version of `If-Match: "3"`; `None` without the header.
+/// A proxy that compresses makes an ETag weak; the version in it is the same.
 pub(crate) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let Some(value) = headers.get(IF_MATCH) else { return Ok(None) };
-    let version = value.to_str().ok().and_then(|text| text.trim().trim_matches('"').parse().ok());
+    let version = value.to_str().ok().and_then(|text| text.trim().trim_start_matches("W/").trim_matches('"').parse().ok());
     version
         .map(Some)
         .ok_or_else(|| Problem::of_status(StatusCode::BAD_REQUEST, "`if-match` holds no version", "send the ETag as it was given, such as if-match: \"3\""))

@@ -69,6 +69,8 @@ pub(crate) struct Decided {
     pub news: BTreeMap<Metric, EventTime>,
     /// A pause that is to begin.
     pub pause_due: Option<Arrived>,
+    /// When monitoring was taken up again by hand: silence counts from then.
+    pub resumed: Option<EventTime>,
 }
 
 /// In the order of the design: due, patient, rule.
@@ -85,7 +87,8 @@ pub(crate) struct Decide {
     pub patients: BTreeMap<PatientId, Decided>,
     pub timers: BTreeSet<Timer>,
     pub version: u64,
-    pub activated_at: EventTime,
+    /// Since when each rule reads as it does.
+    pub activated: BTreeMap<RuleId, EventTime>,
 }
 
 /// What only some transitions say.
@@ -198,10 +201,13 @@ impl Decide {
             }
             self.withdraw_all(book, &timer.patient, "paused", timer.due, told);
             self.schedule_pause(&timer.patient, timer.due);
+            self.silence(book, &timer.patient, None, timer.due, true, told);
             return;
         };
         let Some(rule) = book.rules.iter().find(|rule| rule.id == *id) else { return };
-        let Some(state) = self.patients.get_mut(&timer.patient).and_then(|d| d.rules.get_mut(id)) else { return };
+        let Some(decided) = self.patients.get_mut(&timer.patient) else { return };
+        let settings_version = decided.settings.as_ref().map_or(0, |settings| settings.version);
+        let Some(state) = decided.rules.get_mut(id) else { return };
         if state.due != Some(timer.due) {
             return;
         }
@@ -219,7 +225,7 @@ impl Decide {
                         since,
                         evidence: Vec::new(),
                         summary,
-                        settings_version: 0,
+                        settings_version,
                     };
                     told.transition(TransitionKind::Raised, rule, &timer.patient, &open, at, timer.due, 0, &More::PLAIN);
                     state.open = Some(open);
@@ -236,7 +242,7 @@ impl Decide {
                     since: pending.since,
                     summary: summary(rule, &evidence, at - pending.since),
                     evidence,
-                    settings_version: 0,
+                    settings_version,
                 };
                 told.transition(TransitionKind::Raised, rule, &timer.patient, &open, at, timer.due, readings, &More::PLAIN);
                 state.told.push((pending.since.0, pending.row.0));
@@ -268,18 +274,22 @@ impl Decide {
                 let decided = self.patients.entry(patient.clone()).or_default();
                 let known = decided.news.entry(*metric).or_insert(*at);
                 *known = (*known).max(*at);
-                self.silence(book, patient, Some(*metric), clock, told);
+                self.silence(book, patient, Some(*metric), clock, true, told);
             }
             News::Settings(settings) => {
                 let decided = self.patients.entry(settings.patient.clone()).or_default();
-                decided.settings = Some(settings.clone());
+                let rests = |settings: &Settings| !settings.monitored || settings.pauses.iter().any(|pause| pause.covers(clock.as_event()));
+                let before = decided.settings.replace(settings.clone());
+                if before.is_some_and(|before| rests(&before)) && !rests(settings) {
+                    decided.resumed = Some(clock.as_event());
+                }
                 if !settings.monitored {
                     self.withdraw_all(book, &settings.patient, "no longer monitored", clock, told);
                 } else if settings.pauses.iter().any(|pause| pause.covers(clock.as_event())) {
                     self.withdraw_all(book, &settings.patient, "paused", clock, told);
                 }
                 self.schedule_pause(&settings.patient, clock);
-                self.silence(book, &settings.patient, None, clock, told);
+                self.silence(book, &settings.patient, None, clock, true, told);
             }
             News::Rules | News::Nothing => {}
         }
@@ -287,9 +297,10 @@ impl Decide {
 
     /// Replaces the rules; says which are new or changed. An alert of a rule that is gone is withdrawn, one of a changed rule stays.
     pub fn rules(&mut self, old: &RuleBook, new: &RuleBook, activated_at: EventTime, clock: Arrived, told: &mut Told<'_>) -> BTreeSet<RuleId> {
-        self.activated_at = activated_at;
         let same = |rule: &Rule| old.rules.iter().any(|o| o.id == rule.id && o.text == rule.text);
         let changed: BTreeSet<RuleId> = new.rules.iter().filter(|rule| !same(rule)).map(|rule| rule.id.clone()).collect();
+        self.activated.retain(|id, _| new.rules.iter().any(|rule| rule.id == *id));
+        self.activated.extend(changed.iter().map(|id| (id.clone(), activated_at)));
         let patients: Vec<PatientId> = self.patients.keys().cloned().collect();
         for patient in &patients {
             for rule in &old.rules {
@@ -303,30 +314,36 @@ impl Decide {
                 {
                     state.pending = None;
                     state.rows.clear();
+                    // it survives with what it was raised on: the row says something else now because the rule asks something else
+                    if let Some(open) = &mut state.open {
+                        open.row = EventTime::MIN;
+                    }
                     set_timer(&mut self.timers, state, patient, &rule.id, None);
                 }
             }
-            self.silence(new, patient, None, clock, told);
+            self.silence(new, patient, None, clock, false, told);
         }
         changed
     }
 
-    /// Sets the timers of `silent` rules anew, and ends the silence that is over.
-    fn silence(&mut self, book: &RuleBook, patient: &PatientId, only: Option<Metric>, clock: Arrived, told: &mut Told<'_>) {
-        let activated_at = self.activated_at;
+    /// Sets the timers of `silent` rules anew, and, where something was `heard` or arranged, ends the silence that is over.
+    fn silence(&mut self, book: &RuleBook, patient: &PatientId, only: Option<Metric>, clock: Arrived, heard: bool, told: &mut Told<'_>) {
         let Some(decided) = self.patients.get_mut(patient) else { return };
         let settings = decided.settings.clone();
+        let mut pauses: Vec<_> = settings.iter().flat_map(|s| &s.pauses).collect();
+        pauses.sort_by_key(|pause| pause.from);
         for rule in &book.rules {
             let RuleKind::Silent { metric, after } = rule.kind else { continue };
             if only.is_some_and(|only| only != metric) {
                 continue;
             }
-            let heard = decided.news.get(&metric).copied();
+            let last = decided.news.get(&metric).copied();
+            let activated_at = self.activated.get(&rule.id).copied().unwrap_or(EventTime::MIN);
             let state = decided.rules.entry(rule.id.clone()).or_default();
             let monitored = settings.as_ref().is_none_or(|s| s.monitored);
-            let from = [heard, settings.as_ref().map(|s| s.enrolled_at)].into_iter().flatten().max().map(|from| from.max(activated_at));
+            let from = [last, settings.as_ref().map(|s| s.enrolled_at), decided.resumed].into_iter().flatten().max().map(|from| from.max(activated_at));
             let mut due = from.filter(|_| monitored).map(|from| from + after);
-            for pause in settings.iter().flat_map(|s| &s.pauses) {
+            for pause in &pauses {
                 if due.is_some_and(|due| pause.from <= due && pause.until.is_none_or(|until| until + after > due))
                     && from.is_some_and(|from| pause.until.is_none_or(|until| until > from))
                 {
@@ -335,7 +352,7 @@ impl Decide {
             }
             let due = due.map(|due| Arrived(due.0));
             if let Some(open) = &state.open {
-                if due.is_some_and(|due| due >= clock) {
+                if heard && due.is_some_and(|due| due >= clock) {
                     let open = open.clone();
                     told.transition(TransitionKind::Cleared, rule, patient, &open, clock.as_event(), clock, 0, &More::PLAIN);
                     state.open = None;
@@ -372,6 +389,8 @@ impl Decide {
         let Some(state) = self.patients.get_mut(patient).and_then(|d| d.rules.get_mut(&rule.id)) else { return };
         if matches!(rule.kind, RuleKind::Predicate(_)) {
             state.pending = None;
+            // no hold bridges what lies between
+            state.rows.clear();
         }
         set_timer(&mut self.timers, state, patient, &rule.id, None);
         if let Some(open) = state.open.take() {
@@ -460,8 +479,16 @@ fn apply(config: &Config, rule: &Rule, state: &mut RuleState, group: &[(&Row, &A
     if !behind.is_empty() {
         late_stretches(rule, state, group, &behind, clock, &patient, told);
         state.pending = running(state);
+        let shows = |pending: &Pending| group.iter().find(|(row, _)| row.at == pending.row).map(|(row, _)| evidence(rule, row));
+        if let Some(evidence) = state.pending.as_ref().and_then(shows) {
+            state.evidence = evidence;
+        }
     }
-    forward(rule, state, last, *last_said, clock, told);
+    if last.decides {
+        forward(rule, state, last, *last_said, clock, told);
+    } else {
+        state.pending = None;
+    }
     if rule.hold == Micros::ZERO {
         state.pending = None;
     }
@@ -493,6 +520,8 @@ fn amend(rule: &Rule, state: &mut RuleState, row: &Row, said: &Answer, clock: Ar
             row.readings,
             &More { late: true, reason: "entered in error", ..More::PLAIN },
         );
+        // it was never so: what is found there later was not told
+        state.told.retain(|(from, to)| !(*from..=*to).contains(&row.at.0));
         state.open = None;
         state.pending = None;
         return;
@@ -530,6 +559,7 @@ fn running(state: &RuleState) -> Option<Pending> {
 
 /// SEMANTICS 14: stretches that the rows behind the frontier now show, that are over, and that nobody was told.
 fn late_stretches(rule: &Rule, state: &mut RuleState, group: &[(&Row, &Answer)], behind: &[i64], clock: Arrived, patient: &PatientId, told: &mut Told<'_>) {
+    let Some((last, _)) = group.last() else { return };
     if state.open.is_some() {
         return;
     }
@@ -585,7 +615,8 @@ fn late_stretches(rule: &Rule, state: &mut RuleState, group: &[(&Row, &Answer)],
             evidence,
             settings_version: row.map_or(0, |row| row.settings_version),
         };
-        let pages = clock.as_event() - EventTime(ended) < LATE_PAGES || rule.late == schemas::LatePolicy::Page;
+        let recent = clock.as_event() - EventTime(ended) < LATE_PAGES || rule.late == schemas::LatePolicy::Page;
+        let pages = recent && !last.paused;
         let more = More { late: true, pages, ..More::PLAIN };
         told.transition(TransitionKind::Raised, rule, patient, &open, EventTime(up), clock, readings, &more);
         told.transition(TransitionKind::Cleared, rule, patient, &open, EventTime(ended), clock, readings, &more);

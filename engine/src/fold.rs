@@ -34,6 +34,10 @@ pub(crate) struct Row {
     /// On how many readings it rests.
     pub readings: u32,
     pub settings_version: u64,
+    /// The clock stands in a pause: people are not called.
+    pub paused: bool,
+    /// It is the rule's frontier, and nobody paused it: it may raise and clear.
+    pub decides: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -174,7 +178,9 @@ impl Fold {
         if newer {
             series.frontier = Some(reading.at);
             series.evict(config.horizon + MAX_WIDTH + config.window);
-            step.news = News::Heard(reading.patient.clone(), reading.metric, reading.at.min(clock.as_event()));
+            if !reading.test && !voided {
+                step.news = News::Heard(reading.patient.clone(), reading.metric, reading.at.min(clock.as_event()));
+            }
             self.close_by_frontier(config, &reading.patient, reading.metric, reading.at, step);
         }
         if behind {
@@ -344,6 +350,8 @@ fn rows(folded: &Folded, patient: &PatientId, index: usize, rule: &Rule, times: 
         return;
     }
     let pauses = settings.map_or(&[][..], |s| &s.pauses);
+    let paused = pauses.iter().any(|pause| pause.covers(step.clock.as_event()));
+    let frontier = rule_frontier(folded, rule);
     for at in times {
         if pauses.iter().any(|pause| pause.covers(at)) {
             continue;
@@ -362,6 +370,8 @@ fn rows(folded: &Folded, patient: &PatientId, index: usize, rule: &Rule, times: 
                 }
             })
             .collect();
-        step.rows.push(Row { rule: index, patient: patient.clone(), at, columns, readings, settings_version: settings.map_or(0, |s| s.version) });
+        let settings_version = settings.map_or(0, |s| s.version);
+        let decides = Some(at) == frontier && !paused;
+        step.rows.push(Row { rule: index, patient: patient.clone(), at, columns, readings, settings_version, paused, decides });
     }
 }

@@ -340,6 +340,7 @@ fn rule(file: &str, t: RuleToml, span: Range<usize>) -> Result<(Rule, Vec<Refusa
                 "{:?}",
                 (
                     id.as_str(),
+                    &t.metric.as_ref().map(Text::get_ref),
                     &t.name,
                     t.priority.get_ref(),
                     t.when.as_ref().map(Text::get_ref),
@@ -582,7 +583,7 @@ impl Rewriter<'_> {
             self.refuse(&expr, "`limit` takes a name and a default".to_owned(), usage);
             return expr;
         };
-        let (Some(name), Ok(default)) = (string(name), default.to_string().parse::<f64>()) else {
+        let (Some(name), Some(default)) = (string(name), finite(default)) else {
             self.refuse(&expr, format!("`{written}` is not a limit"), usage);
             return expr;
         };
@@ -605,6 +606,11 @@ impl Rewriter<'_> {
         }
         Expr::Identifier(Ident::new(name))
     }
+}
+
+/// A number that is written out: `nan` and `inf` would be one to a parser, and a limit to nobody.
+fn finite(expr: &Expr) -> Option<f64> {
+    expr.to_string().parse().ok().filter(|number: &f64| number.is_finite())
 }
 
 fn string(expr: &Expr) -> Option<String> {

@@ -20,7 +20,7 @@ use crate::series::{Kept, Series};
 
 const MAGIC: &[u8; 8] = b"VIGILSNP";
 /// Counts up when the bytes change their meaning.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const HEAD: usize = 8 + 4 + 8 + 8;
 
 #[derive(Serialize, Deserialize)]
@@ -32,7 +32,7 @@ struct Header {
     next: Offset,
     clock: i64,
     rules_version: u64,
-    activated_at: i64,
+    activated: Vec<(RuleId, i64)>,
     rules: String,
     stats: Stats,
     patients: Vec<Patient>,
@@ -49,6 +49,7 @@ struct Patient {
     rules: Vec<(RuleId, RuleState)>,
     news: BTreeMap<u32, i64>,
     pause_due: Option<i64>,
+    resumed: Option<i64>,
 }
 
 fn content(what: impl std::fmt::Display) -> SnapshotError {
@@ -89,6 +90,7 @@ fn header(engine: &Engine) -> Header {
             rules: decided.rules.into_iter().collect(),
             news: decided.news.into_iter().map(|(metric, at)| (metric.number(), at.0)).collect(),
             pause_due: decided.pause_due.map(|due| due.0),
+            resumed: decided.resumed.map(|at| at.0),
         }
     });
     Header {
@@ -99,7 +101,7 @@ fn header(engine: &Engine) -> Header {
         next: engine.next,
         clock: engine.fold.clock.0,
         rules_version: engine.decide.version,
-        activated_at: engine.decide.activated_at.0,
+        activated: engine.decide.activated.iter().map(|(rule, at)| (rule.clone(), at.0)).collect(),
         rules: engine.toml.clone(),
         stats: engine.stats,
         patients: patients.collect(),
@@ -197,7 +199,7 @@ pub(crate) fn read(config: Config, bytes: &[u8]) -> Result<Engine, SnapshotError
     engine.next = header.next;
     engine.fold.clock = Arrived(header.clock);
     engine.decide.version = header.rules_version;
-    engine.decide.activated_at = EventTime(header.activated_at);
+    engine.decide.activated = header.activated.into_iter().map(|(rule, at)| (rule, EventTime(at))).collect();
     // before the first rules there are none, not even the built-in one
     if header.rules_version > 0 {
         engine.book = crate::compile(&header.rules).map_err(content)?;
@@ -239,6 +241,7 @@ fn restore_patient(engine: &mut Engine, patient: Patient) -> Result<(), Snapshot
         decided.news.insert(metric(number)?, EventTime(at));
     }
     decided.pause_due = patient.pause_due.map(Arrived);
+    decided.resumed = patient.resumed.map(EventTime);
     if let Some(due) = decided.pause_due {
         engine.decide.timers.insert(Timer { due, patient: patient.id.clone(), rule: None });
     }

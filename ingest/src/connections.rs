@@ -13,6 +13,8 @@ use crate::view::View;
 
 /// Connections that may be without CONNECT at the same time; one more costs the oldest its place.
 pub const HALF_OPEN: usize = 4096;
+/// Open connections of one device, each of another client id: one more costs the oldest its place.
+const OF_ONE: usize = 16;
 /// Connections whose password may wait to be looked at.
 pub(crate) const VERIFYING: usize = 16_384;
 
@@ -70,12 +72,13 @@ struct Tables {
     stopping: bool,
     half_open: BTreeMap<u64, Arc<Signal>>,
     verifying: HashMap<u64, Arc<Signal>>,
-    /// By device and client id: a second one takes over from the first.
-    open: HashMap<(DeviceId, String), Open>,
+    /// By device, the oldest first: a second one of the same client id takes over from the first.
+    open: HashMap<DeviceId, Vec<Open>>,
 }
 
 struct Open {
     id: u64,
+    client: String,
     credential: String,
     signal: Arc<Signal>,
 }
@@ -104,7 +107,7 @@ impl Connections {
         }
         tables.half_open.insert(id, signal.clone());
         drop(tables);
-        Place { connections: self.clone(), id, signal, key: None }
+        Place { connections: self.clone(), id, signal, device: None }
     }
 
     /// Makes room, such as for want of file descriptors.
@@ -117,8 +120,8 @@ impl Connections {
     /// Ends those that the registry no longer admits.
     pub fn sweep(&self, view: &View) {
         let tables = self.lock();
-        for ((device, _), open) in &tables.open {
-            if !view.admits(device, &open.credential) {
+        for (device, all) in &tables.open {
+            for open in all.iter().filter(|open| !view.admits(device, &open.credential)) {
                 open.signal.send(Notice::Revoked);
             }
         }
@@ -128,7 +131,7 @@ impl Connections {
     pub fn end_all(&self, notice: Notice) {
         let mut tables = self.lock();
         tables.stopping = true;
-        let open = tables.open.values().map(|open| &open.signal);
+        let open = tables.open.values().flatten().map(|open| &open.signal);
         for signal in tables.half_open.values().chain(tables.verifying.values()).chain(open) {
             signal.send(notice);
         }
@@ -136,7 +139,7 @@ impl Connections {
 
     /// Open connections.
     pub fn open(&self) -> usize {
-        self.lock().open.len()
+        self.lock().open.values().map(Vec::len).sum()
     }
 }
 
@@ -145,7 +148,7 @@ pub(crate) struct Place {
     connections: Arc<Connections>,
     id: u64,
     pub signal: Arc<Signal>,
-    key: Option<(DeviceId, String)>,
+    device: Option<DeviceId>,
 }
 
 impl Place {
@@ -160,17 +163,20 @@ impl Place {
         room
     }
 
-    /// The device is who it says. An older connection of the same device and client id ends.
+    /// The device is who it says. An older connection of the same device and client id ends, and the oldest of the device when there are too many.
     pub fn open(&mut self, device: &DeviceId, client: &str, credential: &str) {
-        let key = (device.clone(), client.to_owned());
-        let open = Open { id: self.id, credential: credential.to_owned(), signal: self.signal.clone() };
+        let open = Open { id: self.id, client: client.to_owned(), credential: credential.to_owned(), signal: self.signal.clone() };
         let mut tables = self.connections.lock();
+        tables.half_open.remove(&self.id);
         tables.verifying.remove(&self.id);
-        if let Some(before) = tables.open.insert(key.clone(), open) {
-            before.signal.send(Notice::TakenOver);
+        let all = tables.open.entry(device.clone()).or_default();
+        let before = all.iter().position(|before| before.client == client).or((all.len() >= OF_ONE).then_some(0));
+        if let Some(before) = before {
+            all.remove(before).signal.send(Notice::TakenOver);
         }
+        all.push(open);
         drop(tables);
-        self.key = Some(key);
+        self.device = Some(device.clone());
     }
 }
 
@@ -179,10 +185,13 @@ impl Drop for Place {
         let mut tables = self.connections.lock();
         tables.half_open.remove(&self.id);
         tables.verifying.remove(&self.id);
-        if let Some(key) = &self.key
-            && tables.open.get(key).is_some_and(|open| open.id == self.id)
+        if let Some(device) = &self.device
+            && let Some(all) = tables.open.get_mut(device)
         {
-            tables.open.remove(key);
+            all.retain(|open| open.id != self.id);
+            if all.is_empty() {
+                tables.open.remove(device);
+            }
         }
     }
 }
@@ -216,5 +225,23 @@ mod tests {
         connections.end_all(Notice::Stop);
         assert_eq!(second.signal.get(), Some(Notice::Stop));
         assert_eq!(connections.enter().signal.get(), Some(Notice::Stop), "who comes late is told as well");
+    }
+
+    #[test]
+    fn a_device_has_so_many_connections_and_no_more() {
+        let connections = Arc::<Connections>::default();
+        let (device, other) = (DeviceId::parse("ox").unwrap(), DeviceId::parse("cuff").unwrap());
+        let mut elsewhere = connections.enter();
+        elsewhere.open(&other, "c", "1");
+        let mut places: Vec<_> = (0..=OF_ONE).map(|_| connections.enter()).collect();
+        for (n, place) in places.iter_mut().enumerate() {
+            place.open(&device, &format!("c{n}"), "1");
+        }
+        let told: Vec<_> = places.iter().map(|place| place.signal.get()).collect();
+        assert_eq!((told[0], told[1], told[OF_ONE]), (Some(Notice::TakenOver), None, None));
+        assert_eq!(elsewhere.signal.get(), None, "another device's");
+        assert_eq!(connections.open(), OF_ONE + 1);
+        drop(places);
+        assert_eq!(connections.open(), 1);
     }
 }

@@ -144,14 +144,16 @@ async fn hello<S: Socket>(stream: &mut S, input: &mut BytesMut) -> Result<Result
 /// Verifies the password, and puts the connection among the open ones.
 async fn admit(hello: &mut Hello, place: &mut Place, shared: &Shared) -> Result<Identified, Refusal> {
     let busy = |detail| Refusal::new(hello.version, ConnectReasonCode::ServerBusy, "busy", detail);
-    if !place.verifying() {
-        return Err(busy("too many connect at once; try again"));
-    }
     let view = shared.view.borrow().clone();
-    let identified = tokio::select! {
-        checked = timeout(VERIFY_WITHIN, shared.identity.check(&view, hello)) => checked.unwrap_or_else(|_| Err(busy("too many connect at once; try again")))?,
-        _ = place.signal.any() => return Err(Refusal::new(hello.version, ConnectReasonCode::ServerUnavailable, "stopping", "the server is shutting down")),
+    let identified = match shared.identity.recall(&view, hello) {
+        Some(identified) => identified,
+        None if !place.verifying() => return Err(busy("too many connect at once; try again")),
+        None => tokio::select! {
+            checked = timeout(VERIFY_WITHIN, shared.identity.check(&view, hello)) => checked.unwrap_or_else(|_| Err(busy("too many connect at once; try again")))?,
+            _ = place.signal.any() => return Err(Refusal::new(hello.version, ConnectReasonCode::ServerUnavailable, "stopping", "the server is shutting down")),
+        },
     };
+    hello.password = None;
     if hello.assigned {
         hello.client = format!("{}-{:016x}", identified.device, rand::random::<u64>());
     }

@@ -7,6 +7,7 @@ use mqtt_protocol_core::mqtt::packet::{
     SharedSubscriptionAvailable, SubscriptionIdentifierAvailable, TopicAliasMaximum, WildcardSubscriptionAvailable, v3_1_1, v5_0,
 };
 use mqtt_protocol_core::mqtt::result_code::{ConnectReasonCode, ConnectReturnCode, MqttError};
+use zeroize::Zeroizing;
 
 use crate::connection::WINDOW;
 use crate::wire::{Version, kind};
@@ -16,7 +17,7 @@ pub(crate) struct Hello {
     pub version: Version,
     /// As it came: not yet known to be a device's.
     pub user: String,
-    pub password: Option<Vec<u8>>,
+    pub password: Option<Zeroizing<Vec<u8>>>,
     pub client: String,
     /// The client left the choice to us.
     pub assigned: bool,
@@ -128,7 +129,7 @@ impl Hello {
         Ok(Self {
             version: Version::V3,
             user: user(connect.user_name()).ok_or_else(|| refuse(ConnectReasonCode::BadUserNameOrPassword, "no_user_name", NO_USER))?,
-            password: connect.password().map(<[u8]>::to_vec),
+            password: connect.password().map(|bytes| Zeroizing::new(bytes.to_vec())),
             client: connect.client_id().to_owned(),
             assigned: connect.client_id().is_empty(),
             patience: patience(connect.keep_alive()),
@@ -159,7 +160,7 @@ impl Hello {
         let mut hello = Self {
             version: Version::V5,
             user: user(connect.user_name()).ok_or_else(|| refuse(ConnectReasonCode::BadUserNameOrPassword, "no_user_name", NO_USER))?,
-            password: connect.password().map(<[u8]>::to_vec),
+            password: connect.password().map(|bytes| Zeroizing::new(bytes.to_vec())),
             client: connect.client_id().to_owned(),
             assigned: connect.client_id().is_empty(),
             patience: patience(connect.keep_alive()),
@@ -235,7 +236,7 @@ mod tests {
     #[test]
     fn a_connect_of_either_version_is_read() {
         let hello = parse(b"\x00\x04MQTT\x04\xc2\x00\x0a\x00\x01c\x00\x02ox\x00\x02pw").unwrap();
-        assert_eq!((hello.version, hello.user.as_str(), hello.password.as_deref()), (Version::V3, "ox", Some(&b"pw"[..])));
+        assert_eq!((hello.version, hello.user.as_str(), hello.password.as_deref().map(Vec::as_slice)), (Version::V3, "ox", Some(&b"pw"[..])));
         assert_eq!(hello.patience, Some(Duration::from_secs(15)));
         let hello = parse(b"\x00\x04MQTT\x05\xc2\x00\x00\x07\x17\x00\x27\x00\x00\x00\x40\x00\x00\x00\x02ox\x00\x02pw").unwrap();
         assert!(hello.version == Version::V5 && !hello.problems && hello.max_packet == 64 && hello.assigned && hello.patience.is_none());

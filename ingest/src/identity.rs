@@ -1,6 +1,6 @@
 //! Which device a CONNECT is of. A password costs argon2 once; who was right before is known again without it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -17,6 +17,8 @@ use crate::view::View;
 const REMEMBERED: usize = 1 << 18;
 /// Guesses that may stand in line; more are refused without the work.
 const GUESSES: usize = 64;
+/// Passwords of one device that may stand in line: whoever guesses holds up that device and nobody else.
+const OF_ONE: usize = 4;
 
 pub(crate) struct Identity {
     salt: [u8; 32],
@@ -26,6 +28,23 @@ pub(crate) struct Identity {
     /// Guesses at names stand in a short line of their own, so that they cost as much as a wrong password and hold up nobody.
     strangers: Semaphore,
     guesses: AtomicUsize,
+    /// Passwords in line, by device.
+    in_line: Mutex<HashMap<DeviceId, usize>>,
+}
+
+/// A place in a device's line, free again when dropped.
+struct InLine<'a>(&'a Mutex<HashMap<DeviceId, usize>>, DeviceId);
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        let mut line = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = line.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                line.remove(&self.1);
+            }
+        }
+    }
 }
 
 /// A device, and the credential that it came with.
@@ -38,7 +57,34 @@ impl Identity {
     pub fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let salt = rand::random();
-        Self { salt, right: Mutex::default(), workers: Semaphore::new(cores.clamp(2, 8)), strangers: Semaphore::new(1), guesses: AtomicUsize::new(0) }
+        Self {
+            salt,
+            right: Mutex::default(),
+            workers: Semaphore::new(cores.clamp(2, 8)),
+            strangers: Semaphore::new(1),
+            guesses: AtomicUsize::new(0),
+            in_line: Mutex::default(),
+        }
+    }
+
+    /// A device that was right before, without any work.
+    pub fn recall(&self, view: &View, hello: &Hello) -> Option<Identified> {
+        let password = std::str::from_utf8(hello.password.as_deref()?).ok()?;
+        let device = DeviceId::parse(&hello.user).ok()?;
+        let access = view.access(&device).filter(|access| !access.revoked)?;
+        let remembered = self.remembered();
+        let kept = access.passwords.iter().find(|kept| remembered.contains(&self.key(&device, password, &kept.hash)))?;
+        Some(Identified { credential: kept.credential.clone(), device })
+    }
+
+    fn stand_in_line(&self, device: &DeviceId) -> Option<InLine<'_>> {
+        let mut line = self.in_line.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = line.entry(device.clone()).or_default();
+        if *count >= OF_ONE {
+            return None;
+        }
+        *count += 1;
+        Some(InLine(&self.in_line, device.clone()))
     }
 
     pub async fn check(&self, view: &View, hello: &Hello) -> Result<Identified, Refusal> {
@@ -53,6 +99,9 @@ impl Identity {
         let Some((access, device)) = access.filter(|(access, _)| !access.passwords.is_empty()) else {
             self.guess(password).await.map_err(unknown)?;
             return Err(wrong());
+        };
+        let Some(_line) = self.stand_in_line(&device) else {
+            return Err(refuse(ConnectReasonCode::ServerBusy, "busy", "too many connect as this device at once; try again"));
         };
         for kept in &access.passwords {
             if self.verify(&device, password, &kept.hash).await.map_err(unknown)? {
@@ -132,7 +181,7 @@ mod tests {
         Hello {
             version: Version::V5,
             user: user.to_owned(),
-            password: Some(password.as_bytes().to_vec()),
+            password: Some(password.as_bytes().to_vec().into()),
             client: String::new(),
             assigned: true,
             patience: None,

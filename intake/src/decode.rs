@@ -7,6 +7,11 @@ use crate::clock::{DeviceClock, TOLERANCE};
 use crate::json::{self, Parsed, Read, Refused};
 use crate::registry::{Ambiguous, Known, Registry};
 
+/// Entries of one message: each may become a dead letter that repeats what stands around it.
+const ENTRIES: usize = 4096;
+/// Bytes of a content type.
+const CONTENT_TYPE: usize = 256;
+
 /// A publish as it came.
 #[derive(Clone, Debug)]
 pub struct Message<'a> {
@@ -50,6 +55,9 @@ fn cut(text: &str) -> String {
 /// Decides every entry of a message. `clock` is what is known of the clock of the device that the topic names.
 pub fn decode(message: &Message<'_>, registry: &Registry, clock: &mut DeviceClock) -> Vec<Decided> {
     let whole = |Refused(reason, detail)| vec![Decided::Dead(dead(message, &[], 0, None, None, reason, detail))];
+    if message.content_type.len() > CONTENT_TYPE {
+        return whole(Refused(Reason::Malformed, format!("a content type of {} bytes; at most {CONTENT_TYPE}", message.content_type.len())));
+    }
     let device = match device_of(message.topic) {
         Ok(device) => device,
         Err(refused) => return whole(refused),
@@ -64,6 +72,9 @@ pub fn decode(message: &Message<'_>, registry: &Registry, clock: &mut DeviceCloc
         Ok(parsed) => parsed,
         Err(refused) => return whole(refused),
     };
+    if parsed.entries.len() > ENTRIES {
+        return whole(Refused(Reason::TooLarge, format!("{} entries in one message; send at most {ENTRIES}", parsed.entries.len())));
+    }
     if let Some(sent_at) = parsed.sent_at {
         clock.heard(sent_at, message.received_at, message.dup);
     }

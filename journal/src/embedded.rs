@@ -31,8 +31,9 @@ const FORMAT: &str = "1";
 /// A record's cost beside its bytes, for the budget.
 const OVERHEAD: usize = 64;
 const MAX_RECORD: usize = 16 << 20;
-/// The newest rows of a partition are kept in memory, because readers are almost always there.
-const TAIL_BYTES: usize = 4 << 20;
+/// The newest rows of a partition are kept in memory, because readers are almost always there: this much in all, and at most [`TAIL_OF_ONE`].
+const TAIL_BYTES: usize = 64 << 20;
+const TAIL_OF_ONE: usize = 4 << 20;
 
 #[derive(Clone, Debug)]
 pub struct EmbeddedConfig {
@@ -117,6 +118,8 @@ struct Head {
     next: Offset,
     tail: VecDeque<Row>,
     tail_bytes: usize,
+    /// The tail's bytes, and no more.
+    keep: usize,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -182,6 +185,11 @@ fn take_lock(path: &Path) -> Result<File, OpenError> {
 }
 
 fn damaged(path: &Path, error: &rusqlite::Error) -> OpenError {
+    use rusqlite::ErrorCode::{CannotOpen, DiskFull, PermissionDenied, ReadOnly, SystemIoFailure};
+    if matches!(error.sqlite_error_code(), Some(CannotOpen | DiskFull | PermissionDenied | ReadOnly | SystemIoFailure)) {
+        let source = std::io::Error::other(format!("{error}; see to the disk, and to whose the file is"));
+        return OpenError::Io { path: path.display().to_string(), source };
+    }
     OpenError::NotAJournal { path: path.display().to_string(), reason: error.to_string() }
 }
 
@@ -203,6 +211,9 @@ fn connect(config: &EmbeddedConfig) -> Result<Connection, OpenError> {
     if tables == 0 {
         create(&db, config).map_err(fail)?;
     }
+    // files of before: retention and the sum of bytes read the index alone
+    db.execute_batch("DROP INDEX IF EXISTS row_base; CREATE INDEX IF NOT EXISTS row_place ON row (topic, partition, base, count, arrived_at, bytes);")
+        .map_err(fail)?;
     let meta = |key: &str| {
         db.query_row("SELECT value FROM meta WHERE key = $1", [key], |row| row.get::<_, String>(0)).optional().map_err(fail).map(Option::unwrap_or_default)
     };
@@ -229,7 +240,7 @@ fn create(db: &Connection, config: &EmbeddedConfig) -> rusqlite::Result<()> {
          CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
          CREATE TABLE row (topic INTEGER NOT NULL, partition INTEGER NOT NULL, base INTEGER NOT NULL, count INTEGER NOT NULL,
                            arrived_at INTEGER NOT NULL, bytes INTEGER NOT NULL, blob BLOB NOT NULL) STRICT;
-         CREATE UNIQUE INDEX row_base ON row (topic, partition, base);
+         CREATE INDEX row_place ON row (topic, partition, base, count, arrived_at, bytes);
          CREATE TABLE done (grp TEXT NOT NULL, topic INTEGER NOT NULL, partition INTEGER NOT NULL, next INTEGER NOT NULL,
                             PRIMARY KEY (grp, topic, partition)) STRICT, WITHOUT ROWID;"
     ))?;
@@ -241,6 +252,7 @@ fn create(db: &Connection, config: &EmbeddedConfig) -> rusqlite::Result<()> {
 
 fn load_heads(db: &Connection, partitions: u32) -> rusqlite::Result<HashMap<(Topic, Partition), Head>> {
     let mut heads = HashMap::new();
+    let keep = TAIL_OF_ONE.min(TAIL_BYTES / (Topic::ALL.len() * partitions.max(1) as usize));
     for topic in Topic::ALL {
         for partition in (0..partitions).map(Partition) {
             let key = params![number(topic), partition.0];
@@ -248,7 +260,7 @@ fn load_heads(db: &Connection, partitions: u32) -> rusqlite::Result<HashMap<(Top
             let last = db
                 .query_row("SELECT base, count, arrived_at, blob FROM row WHERE topic = $1 AND partition = $2 ORDER BY base DESC LIMIT 1", key, Row::from_sql)
                 .optional()?;
-            let mut head = Head { earliest: Offset(earliest.unwrap_or(0)), ..Head::default() };
+            let mut head = Head { earliest: Offset(earliest.unwrap_or(0)), keep, ..Head::default() };
             if let Some(row) = last {
                 head.push(row);
             }
@@ -263,7 +275,7 @@ impl Head {
         self.next = row.end();
         self.tail_bytes += row.blob.len();
         self.tail.push_back(row);
-        while self.tail.len() > 1 && self.tail_bytes > TAIL_BYTES {
+        while self.tail.len() > 1 && self.tail_bytes > self.keep {
             if let Some(old) = self.tail.pop_front() {
                 self.tail_bytes -= old.blob.len();
             }

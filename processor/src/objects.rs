@@ -26,6 +26,8 @@ pub trait Objects: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct LocalObjects {
     root: PathBuf,
+    /// Tells this process's temporary files from those of others, and from those that one left.
+    token: u64,
     number: AtomicU64,
     /// Folders that are known to be durable.
     folders: Mutex<BTreeSet<PathBuf>>,
@@ -37,7 +39,7 @@ impl LocalObjects {
     pub fn open(root: impl Into<PathBuf>) -> io::Result<Self> {
         let root = root.into();
         fs::create_dir_all(&root)?;
-        Ok(Self { root, number: AtomicU64::new(0), folders: Mutex::default() })
+        Ok(Self { root, token: rand::random(), number: AtomicU64::new(0), folders: Mutex::default() })
     }
 
     /// A name never leaves the root.
@@ -69,7 +71,7 @@ impl Objects for LocalObjects {
         let path = self.path(name)?;
         let folder = path.parent().unwrap_or(&self.root);
         self.folder(folder)?;
-        let partial = folder.join(format!("{PARTIAL}{}-{}", std::process::id(), self.number.fetch_add(1, Ordering::Relaxed)));
+        let partial = folder.join(format!("{PARTIAL}{:016x}-{}", self.token, self.number.fetch_add(1, Ordering::Relaxed)));
         let written = File::create_new(&partial).and_then(|mut file| {
             file.write_all(bytes)?;
             file.sync_all()

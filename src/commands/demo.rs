@@ -15,6 +15,7 @@ use store::wards::Ward;
 use super::{patient, serve, simulate};
 use crate::config::{Config, Log};
 use crate::device::Account;
+use crate::exit::usage;
 use crate::installation::{self, Plan, now};
 use crate::roles::{Role, Roles};
 use crate::telemetry;
@@ -44,8 +45,8 @@ pub struct Demo {
 }
 
 pub async fn run(args: Demo) -> anyhow::Result<()> {
-    anyhow::ensure!((1..=10_000).contains(&args.patients), "--patients is between 1 and 10000");
-    anyhow::ensure!(args.speed > 0.0 && args.speed <= 1000.0, "--speed is a number above 0 and up to 1000");
+    usage((1..=10_000).contains(&args.patients), || format!("--patients {}: it is between 1 and 10000", args.patients))?;
+    usage(args.speed > 0.0 && args.speed <= 1000.0, || format!("--speed {}: it is a number above 0 and up to 1000", args.speed))?;
     telemetry::log(&Log { filter: std::env::var("VIGIL_LOG").unwrap_or_else(|_| "warn".to_owned()), ..Log::default() })?;
     telemetry::cryptography();
     let stop = serve::on_signal()?;

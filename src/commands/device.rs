@@ -21,6 +21,14 @@ pub enum DeviceCommand {
     Import(Import),
     /// Ends the device's assignment and, when named, begins the next
     Assign(Assign),
+    /// Makes a new password; the one before is refused from now on
+    Password {
+        id: String,
+        #[arg(long, default_value = "vigil.toml")]
+        config: PathBuf,
+        #[arg(long, value_enum)]
+        format: Option<Format>,
+    },
     /// Refuses the device's credentials from now on
     Revoke {
         id: String,
@@ -83,6 +91,15 @@ pub async fn run(command: DeviceCommand) -> anyhow::Result<()> {
         DeviceCommand::Add(args) => add(args).await,
         DeviceCommand::Import(args) => super::import::run(args).await,
         DeviceCommand::Assign(args) => assign(args).await,
+        DeviceCommand::Password { id, config, format } => {
+            let config = Config::load(&config)?;
+            let store = installation::open_store(&config).await?;
+            let id = DeviceId::parse(&id)?;
+            store.device(&id).await?;
+            let password = store.new_device_password(&id, now()).await?;
+            store.close().await;
+            show(&config, format, &id, Some(password.as_str()), None)
+        }
         DeviceCommand::Revoke { id, config } => {
             let store = installation::open_store(&Config::load(&config)?).await?;
             store.revoke_device(&DeviceId::parse(&id)?, now()).await?;
@@ -118,17 +135,17 @@ async fn add(args: Add) -> anyhow::Result<()> {
         Some(_) => None,
     };
     store.close().await;
-    let row = json!({
-        "device": id,
-        "password": password.as_ref().map(|password| Value::from(password.as_str())).unwrap_or_default(),
-        "patient": assignment.map(|assignment| Value::from(assignment.patient.to_string())).unwrap_or_default(),
-    });
-    let format = Format::or_default(args.format);
+    show(&config, args.format, &id, password.as_deref().map(String::as_str), assignment.map(|assignment| assignment.patient))
+}
+
+fn show(config: &Config, format: Option<Format>, id: &DeviceId, password: Option<&str>, patient: Option<PatientId>) -> anyhow::Result<()> {
+    let row = json!({"device": id, "password": password.map(Value::from).unwrap_or_default(), "patient": patient.map(|p| Value::from(p.to_string())).unwrap_or_default()});
+    let format = Format::or_default(format);
     output::print(format, row.as_object().map(std::slice::from_ref).unwrap_or_default())?;
     if let (Format::Table, Some(password), Some(listen)) = (format, password, config.ingest.listen.0) {
         let mut out = std::io::stdout();
-        writeln!(out, "\nThe password is shown this once. To publish a reading:\n")?;
-        writeln!(out, "  {}", mosquitto_pub(&id, &password, listen))?;
+        writeln!(out, "\nThe password is shown this once; `vigil device password {id}` makes another. To publish a reading:\n")?;
+        writeln!(out, "  {}", mosquitto_pub(id, password, listen))?;
     }
     Ok(())
 }

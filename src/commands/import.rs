@@ -28,7 +28,7 @@ pub async fn run(args: Import) -> anyhow::Result<()> {
     let ward = match (args.ward, wards.as_slice()) {
         (Some(ward), _) => ward,
         (None, [only]) => only.clone(),
-        (None, _) => anyhow::bail!("--ward is missing: one of {}", wards.join(", ")),
+        (None, _) => return Err(crate::exit::Usage(format!("--ward is missing: one of {}", wards.join(", "))).into()),
     };
     let hub = DeviceId::parse(&args.hub)?;
     store.add_device(&device(&hub, "recording", None, earliest)).await?;

@@ -37,7 +37,8 @@ pub struct Init {
 }
 
 pub async fn run(args: Init) -> anyhow::Result<()> {
-    anyhow::ensure!(jiff::tz::TimeZone::get(&args.timezone).is_ok(), "--timezone {}: it is an IANA name such as Europe/Berlin", args.timezone);
+    let known = jiff::tz::TimeZone::get(&args.timezone).is_ok();
+    crate::exit::usage(known, || format!("--timezone {}: it is an IANA name such as Europe/Berlin", args.timezone))?;
     let text = |value: &str| toml::Value::from(value).to_string();
     let mut keys = Vec::new();
     if let Some(bootstrap) = &args.kafka {

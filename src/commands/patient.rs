@@ -7,10 +7,12 @@ use clap::{Args, Subcommand};
 use schemas::{PatientId, Private, Settings};
 use serde_json::json;
 use store::Store;
+use store::audit::AuditEntry;
 use store::registry::{Patient, Sex};
 
 use crate::config::Config;
-use crate::installation::{self, now};
+use crate::exit::{Usage, usage};
+use crate::installation::{self, console, now};
 use crate::output::{self, Format};
 
 #[derive(Debug, Subcommand)]
@@ -56,6 +58,9 @@ pub async fn run(command: PatientCommand) -> anyhow::Result<()> {
         PatientCommand::List { config, format } => {
             let store = installation::open_store(&Config::load(&config)?).await?;
             let patients = store.patients(None).await?;
+            let person = console();
+            let detail = format!("{} patients listed", patients.len());
+            store.audit(&AuditEntry { at: now(), person, action: "read.patients".to_owned(), patient: None, detail }).await?;
             store.close().await;
             let rows: Vec<_> = patients
                 .iter()
@@ -67,14 +72,14 @@ pub async fn run(command: PatientCommand) -> anyhow::Result<()> {
 }
 
 async fn add(args: Add) -> anyhow::Result<()> {
-    anyhow::ensure!(args.born.parse::<jiff::civil::Date>().is_ok(), "--born {}: it is a date such as 1945-07-14", args.born);
+    usage(args.born.parse::<jiff::civil::Date>().is_ok(), || "--born: it is a date such as 1945-07-14".to_owned())?;
     let id = PatientId::parse(&args.id)?;
     let store = installation::open_store(&Config::load(&args.config)?).await?;
     let wards: Vec<String> = store.wards().await?.into_iter().map(|ward| ward.id).collect();
     let ward = match (args.ward, wards.as_slice()) {
         (Some(ward), _) => ward,
         (None, [only]) => only.clone(),
-        (None, _) => anyhow::bail!("--ward is missing: one of {}", wards.join(", ")),
+        (None, _) => return Err(Usage(format!("--ward is missing: one of {}", wards.join(", "))).into()),
     };
     let patient = Patient {
         id: id.clone(),

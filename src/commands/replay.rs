@@ -12,7 +12,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use schemas::EventTime;
 use serde_json::json;
 
-use crate::device::{Account, Device, Verdict, WINDOW};
+use super::serve;
+use crate::device::{self, Account, Device, Verdict, WINDOW};
+use crate::exit::usage;
 use crate::installation::now;
 use crate::ledger::{Entry, Ledger};
 use crate::output::{self, Format};
@@ -48,14 +50,15 @@ pub struct Replay {
 }
 
 pub async fn run(args: Replay) -> anyhow::Result<()> {
-    anyhow::ensure!(args.speed >= 0.0 && args.speed.is_finite(), "--speed is a positive number, or 0 for as fast as possible");
+    usage(args.speed >= 0.0 && args.speed.is_finite(), || format!("--speed {}: it is a positive number, or 0 for as fast as possible", args.speed))?;
     let mut rows = recording::read(&args.file)?;
     let end = match &args.end {
         Some(text) => EventTime::parse(text)?,
         None => now(),
     };
     recording::shift_to(&mut rows, end);
-    let (host, port) = args.to.rsplit_once(':').and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?))).context("--to is host:port")?;
+    let (host, port) = device::address(&args.to)?;
+    device::reach(&args.to).await?;
     let account = Account { host, port, user: args.user.clone(), password: args.password.clone() };
     let device = Device::connect(&account, &args.user);
     let (ledger, writer) = Ledger::open(args.ledger.as_deref())?;
@@ -64,21 +67,26 @@ pub async fn run(args: Replay) -> anyhow::Result<()> {
     let began = Instant::now();
     let first = rows.first().map_or(end, |row| row.stored_at);
     let (mut accepted, mut refused) = (0u64, 0u64);
+    let stop = serve::on_signal()?;
     let mut verdicts = stream::iter(rows.iter().enumerate())
         .map(|(seq, row)| {
-            let (device, ledger, due) = (&device, ledger.clone(), due(began, row.stored_at - first, args.speed));
+            let (device, ledger, due, stop) = (&device, ledger.clone(), due(began, row.stored_at - first, args.speed), &stop);
             async move {
-                if let Some(due) = due {
-                    tokio::time::sleep_until(due.into()).await;
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return Ok(None),
+                    () = tokio::time::sleep_until(due.unwrap_or(began).into()) => {}
                 }
-                publish(device, &ledger, seq as u64, row).await
+                publish(device, &ledger, seq as u64, row).await.map(Some)
             }
         })
         .buffered(WINDOW);
     while let Some(verdict) = verdicts.next().await {
         match verdict? {
-            Verdict::Accepted => accepted += 1,
-            Verdict::Refused(_) => refused += 1,
+            Some(Verdict::Accepted) => accepted += 1,
+            Some(Verdict::Refused(_)) => refused += 1,
+            // told to end: what is under way gets its PUBACK, nothing more is begun
+            None => break,
         }
         bar.inc(1);
     }
@@ -88,7 +96,7 @@ pub async fn run(args: Replay) -> anyhow::Result<()> {
     drop(ledger);
     writer.finish()?;
     let seconds = began.elapsed().as_secs_f64();
-    let row = json!({"published": rows.len(), "accepted": accepted, "refused": refused, "seconds": (seconds * 1000.0).round() / 1000.0});
+    let row = json!({"published": accepted + refused, "accepted": accepted, "refused": refused, "seconds": (seconds * 1000.0).round() / 1000.0});
     output::print(Format::or_default(args.format), row.as_object().map(std::slice::from_ref).unwrap_or_default())?;
     Ok(())
 }

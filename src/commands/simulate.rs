@@ -11,8 +11,9 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::device::{Account, Device, Verdict};
-use crate::exit::Unreachable;
+use super::serve;
+use crate::device::{self, Account, Device, Verdict};
+use crate::exit::usage;
 use crate::installation::{micros, now};
 use crate::output::{self, Format};
 use crate::ward::Patient;
@@ -66,7 +67,7 @@ struct Credential {
 }
 
 pub async fn run(args: Simulate) -> anyhow::Result<()> {
-    let (host, port) = args.to.rsplit_once(':').and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?))).context("--to is host:port")?;
+    let (host, port) = device::address(&args.to)?;
     let text = std::fs::read_to_string(&args.devices).with_context(|| format!("cannot read {}", args.devices.display()))?;
     let accounts = text
         .lines()
@@ -76,9 +77,9 @@ pub async fn run(args: Simulate) -> anyhow::Result<()> {
             Ok(Account { host: host.clone(), port, user: credential.device, password: credential.password })
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
-    anyhow::ensure!(args.speed > 0.0 && args.speed.is_finite(), "--speed is a positive number");
-    tokio::net::TcpStream::connect(&args.to).await.map_err(|error| Unreachable(format!("cannot reach the gateway at {}: {error}", args.to)))?;
-    let stop = CancellationToken::new();
+    usage(args.speed > 0.0 && args.speed.is_finite(), || format!("--speed {}: it is a positive number", args.speed))?;
+    device::reach(&args.to).await?;
+    let stop = serve::on_signal()?;
     let ends = stop.clone();
     let limit = Duration::from_secs_f64(args.seconds.clamp(0.0, 1e9));
     tokio::spawn(async move {

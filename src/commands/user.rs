@@ -35,6 +35,18 @@ pub enum UserCommand {
         #[arg(long, default_value = "vigil.toml")]
         config: PathBuf,
     },
+    /// Ends the user's sessions and tokens, and lets nobody in by that name
+    Disable {
+        name: String,
+        #[arg(long, default_value = "vigil.toml")]
+        config: PathBuf,
+    },
+    /// Refuses a token from now on, by the id that `token` printed
+    Revoke {
+        id: String,
+        #[arg(long, default_value = "vigil.toml")]
+        config: PathBuf,
+    },
     /// Makes a token for a program that acts as the user; it is shown this once
     Token {
         name: String,
@@ -53,7 +65,8 @@ pub enum UserCommand {
 
 pub async fn run(command: UserCommand) -> anyhow::Result<()> {
     let path = match &command {
-        UserCommand::Add { config, .. } | UserCommand::Link { config, .. } | UserCommand::Password { config, .. } | UserCommand::Token { config, .. } => config,
+        UserCommand::Add { config, .. } | UserCommand::Link { config, .. } | UserCommand::Password { config, .. } => config,
+        UserCommand::Disable { config, .. } | UserCommand::Revoke { config, .. } | UserCommand::Token { config, .. } => config,
     };
     let config = Config::load(path)?;
     let store = installation::open_store(&config).await?;
@@ -68,6 +81,8 @@ pub async fn run(command: UserCommand) -> anyhow::Result<()> {
             std::io::stdin().read_line(&mut line)?;
             store.set_password(&name, line.trim_end_matches(['\r', '\n'])).await?;
         }
+        UserCommand::Disable { name, .. } => store.disable_user(&name, now()).await?,
+        UserCommand::Revoke { id, .. } => store.revoke_api_token(&id, now()).await?,
         UserCommand::Token { name, label, scope, format, .. } => {
             let scopes: Vec<&str> = scope.iter().map(String::as_str).collect();
             let (made, token) = store.new_api_token(&name, &label, &scopes, now(), None).await?;

@@ -83,7 +83,7 @@ impl From<sqlx::Error> for StoreError {
                 let code = e.code().unwrap_or_default();
                 // PostgreSQL: connection exception, insufficient resources, operator intervention; SQLite: I/O, full, cannot open
                 let away = ["08", "53", "57"].iter().any(|class| code.len() == 5 && code.starts_with(class));
-                if away || matches!(&*code, "10" | "13" | "14") { Self::Unavailable(error) } else { Self::Database(error) }
+                if away || sqlite(&code).is_some_and(|code| matches!(code, 10 | 13 | 14)) { Self::Unavailable(error) } else { Self::Database(error) }
             }
             E::Configuration(e) => Self::Address(e.to_string()),
             _ => Self::Database(error),
@@ -95,5 +95,10 @@ impl From<sqlx::Error> for StoreError {
 pub(crate) fn is_conflict(error: &sqlx::Error) -> bool {
     let sqlx::Error::Database(e) = error else { return false };
     // serialization failure, deadlock; SQLITE_BUSY, SQLITE_LOCKED, SQLITE_BUSY_SNAPSHOT
-    e.code().is_some_and(|code| matches!(&*code, "40001" | "40P01" | "5" | "6" | "517"))
+    e.code().is_some_and(|code| matches!(&*code, "40001" | "40P01") || matches!(sqlite(&code), Some(5 | 6)))
+}
+
+/// SQLite's primary code: the extended one has it in its lowest byte. PostgreSQL's have five characters.
+fn sqlite(code: &str) -> Option<u32> {
+    code.parse().ok().filter(|_| code.len() < 5).map(|code: u32| code & 0xff)
 }

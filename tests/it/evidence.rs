@@ -162,6 +162,16 @@ impl Topics {
         })
     }
 
+    /// How many readings one engine takes from each partition's whole log, repetitions and canaries left out.
+    pub fn readings_of_the_engine(&self) -> usize {
+        let one = |(partition, inputs): (&Partition, &Vec<Arrival>)| {
+            let mut engine = Engine::new(engine::Config { partition: *partition, ..engine::Config::default() });
+            engine.apply(inputs);
+            engine.stats().readings as usize - inputs.iter().filter(|arrival| matches!(&arrival.input, Input::Reading(r) if is_canary(r))).count()
+        };
+        self.inputs.iter().map(one).sum()
+    }
+
     /// J1, I1, I2: what was acknowledged is in `inputs` or in `dead-letters`, as the PUBACK said. How many in each.
     pub fn hold_what_was_acknowledged(&self, ledger: &[Published]) -> (usize, usize) {
         let stored: HashSet<_> = self.readings().map(|r| (r.device.to_string(), r.metric.to_string(), r.stamped_at, r.value_as_sent.to_bits())).collect();

@@ -24,6 +24,7 @@ async fn hold(name: &str, run: &Run) {
     let (accepted, refused) = run.topics.hold_what_was_acknowledged(&run.ledger);
     assert_eq!(accepted + refused, run.ledger.len(), "every value has its PUBACK");
     let ids: HashSet<_> = run.topics.readings().map(|reading| reading.id).collect();
+    assert_eq!(run.topics.readings_of_the_engine(), ids.len(), "each reading once in the engine");
     let (windows, transitions) = run.topics.equal_one_uninterrupted_run();
     let episodes = run.topics.equal_the_episodes(&run.store).await;
     assert_eq!(run.topics.readings().count() + run.topics.dead.len(), run.ledger.len(), "acknowledged = in inputs + in dead-letters");

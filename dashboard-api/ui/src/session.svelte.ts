@@ -1,3 +1,4 @@
+import { drafts } from './drafts';
 import { api, Problem, whenSignedOut } from './api/http';
 import type { Session, Ward } from './api/types';
 import { live } from './live/live.svelte';
@@ -40,6 +41,8 @@ export async function signOut(): Promise<void> {
     if (!(problem instanceof Problem && problem.status === 401)) throw problem;
   }
   live.signOut();
+  // What one wrote the next must not send.
+  drafts.clear();
   wanted = null;
   signedOut();
 }

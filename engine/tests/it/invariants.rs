@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use engine::{Arrival, Config, Engine, Output, SnapshotError};
 use proptest::prelude::*;
-use schemas::{Arrived, Input, Metric, Offset, PatientId};
+use schemas::{Arrived, EventTime, Input, Metric, Offset, PatientId};
 
 use crate::{Log, TEN, reading, rules, settings};
 
@@ -205,6 +205,39 @@ proptest! {
             }).collect()
         };
         prop_assert_eq!(of_spo2(run(&log)), of_spo2(run(&shifted)));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    /// Readings of each minute, then one late by any time: within the horizon its window is said again and holds it; beyond, it says nothing,
+    /// and is stored and counted.
+    #[test]
+    fn p2_a_late_reading_amends_or_is_stored(minutes in 10_i64..260, late_by in 1_i64..300) {
+        let mut log = Log::new(RULES);
+        for minute in 0..minutes {
+            log.spo2(minute as f64, 95.0);
+        }
+        let (before, counted) = (log.outputs.len(), log.engine.stats().beyond_horizon);
+        let frontier = (minutes - 1) as f64;
+        let at = frontier - late_by as f64 + 0.5;
+        log.late(Metric::Spo2, at, 96.0);
+        let windows: Vec<_> = log.outputs[before..].iter().filter_map(|o| if let Output::Window(w) = o { Some(w) } else { None }).collect();
+        let stored = log.engine.samples(&PatientId::parse("ada").unwrap(), Metric::Spo2, EventTime::MIN);
+        prop_assert!(stored.iter().any(|sample| sample.value == 96.0 && sample.late), "it is not stored");
+        if frontier - at > 120.0 {
+            prop_assert_eq!(log.outputs.len(), before);
+            prop_assert_eq!(log.engine.stats().beyond_horizon, counted + 1);
+            return Ok(());
+        }
+        let start = crate::minutes(at).div_euclid(300_000_000) * 300_000_000;
+        let inside = stored.iter().filter(|sample| (start..start + 300_000_000).contains(&sample.at.0)).count() as u64;
+        if start + 300_000_000 <= crate::minutes(frontier) {
+            prop_assert_eq!(windows.len(), 1);
+            prop_assert_eq!((windows[0].start.0, windows[0].count, windows[0].max), (start, inside, 96.0));
+        } else {
+            prop_assert!(windows.is_empty(), "its window is still open");
+        }
     }
 }
 

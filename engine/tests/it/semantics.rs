@@ -315,3 +315,147 @@ fn rules_that_do_not_compile_say_where_and_what_to_do() {
     }
     assert!(engine::compile(engine::DEFAULT_RULES).unwrap().warnings.is_empty());
 }
+
+fn paused(version: u64, pauses: &[(f64, f64)]) -> Input {
+    let mut paused = settings(version);
+    paused.pauses =
+        pauses.iter().map(|(from, until)| Pause { from: EventTime(minutes(*from)), until: Some(EventTime(minutes(*until))), reason: "bath".to_owned() }).collect();
+    Input::Settings(paused)
+}
+
+fn edited(toml: &str, minute: f64) -> Input {
+    Input::RuleSet(schemas::RuleSet { version: 2, toml: toml.to_owned(), activated_at: EventTime(minutes(minute)), author: String::new() })
+}
+
+#[test]
+fn s3_an_open_alert_survives_a_rule_that_asks_for_more() {
+    let rule = |needs: u32| {
+        format!("[[rule]]\nid = \"low\"\npriority = \"high\"\nneeds = {needs}\nwhen = \"mean(spo2, '5 min') < 90\"\nclear = \"mean(spo2, '5 min') >= 92\"\n")
+    };
+    check(
+        &rule(2),
+        |log| {
+            log.spo2(0.0, 80.0).spo2(1.0, 80.0).input(edited(&rule(3), 2.0), minutes(2.0)).spo2(3.0, 80.0);
+        },
+        &["raised 1"],
+    );
+}
+
+#[test]
+fn s12_silence_after_a_pause_that_was_set_in_advance() {
+    check(
+        SILENT,
+        |log| {
+            log.input(paused(1, &[(30.0, 60.0)]), minutes(0.0)).spo2(29.0, 95.0).tick(31.0).tick(89.0).tick(91.0);
+        },
+        &["raised 90"],
+    );
+    // in whatever order pauses are listed
+    check(
+        SILENT,
+        |log| {
+            log.input(paused(1, &[(70.0, 120.0), (30.0, 60.0)]), minutes(0.0)).spo2(10.0, 95.0).tick(31.0).tick(71.0).tick(149.0).tick(151.0);
+        },
+        &["raised 150"],
+    );
+}
+
+#[test]
+fn s12_another_rule_s_edit_ends_no_silence() {
+    check(
+        SILENT,
+        |log| {
+            log.spo2(0.0, 95.0).tick(31.0).input(edited(&format!("{SILENT}{LAST}"), 40.0), minutes(40.0)).tick(71.0);
+        },
+        &["raised 30"],
+    );
+}
+
+#[test]
+fn s12_who_is_monitored_again_is_silent_from_then() {
+    check(
+        SILENT,
+        |log| {
+            let mut left = settings(1);
+            left.monitored = false;
+            log.spo2(0.0, 95.0).tick(31.0).input(Input::Settings(left), minutes(40.0));
+            log.input(Input::Settings(settings(2)), minutes(100.0)).tick(129.0).tick(131.0);
+        },
+        &["raised 30", "withdrawn 40", "raised 130"],
+    );
+}
+
+#[test]
+fn s12_a_device_under_test_ends_no_silence() {
+    check(
+        SILENT,
+        |log| {
+            let mut test = crate::reading(Metric::Spo2, 95.0, minutes(20.0));
+            test.test = true;
+            log.spo2(0.0, 95.0).input(Input::Reading(test), minutes(20.0)).tick(31.0);
+        },
+        &["raised 30"],
+    );
+}
+
+#[test]
+fn s13_nothing_is_raised_while_paused() {
+    // by a late reading
+    check(
+        LAST,
+        |log| {
+            log.spo2(0.0, 85.0).input(paused(1, &[(1.0, 30.0)]), minutes(1.0)).late(Metric::Spo2, -0.5, 84.0);
+        },
+        &["raised 0", "withdrawn 1"],
+    );
+    // by a rule that changed
+    check(
+        LAST,
+        |log| {
+            let changed = LAST.replace("< 90", "< 91");
+            log.spo2(0.0, 85.0).input(paused(1, &[(1.0, 30.0)]), minutes(1.0)).input(edited(&changed, 2.0), minutes(2.0)).tick(3.0);
+        },
+        &["raised 0", "withdrawn 1"],
+    );
+}
+
+#[test]
+fn s13_no_hold_bridges_a_pause() {
+    check(
+        HOLD,
+        |log| {
+            log.spo2(0.0, 85.0).input(paused(1, &[(0.5, 30.0)]), minutes(0.5)).spo2(31.0, 85.0).late(Metric::Spo2, 30.5, 85.0).tick(33.1);
+        },
+        &["raised 33"],
+    );
+}
+
+#[test]
+fn s17_what_was_entered_in_error_hides_nothing() {
+    check(
+        LAST,
+        |log| {
+            log.spo2(0.0, 85.0).void(Metric::Spo2, 0.0).spo2(5.0, 97.0).late(Metric::Spo2, -2.0, 80.0);
+        },
+        &["raised 0", "withdrawn 0 late", "raised -2 late", "cleared 5 late"],
+    );
+}
+
+#[test]
+fn an_alert_by_the_clock_says_what_it_rests_on() {
+    let mut log = Log::new(
+        "[[rule]]\nid = \"low\"\npriority = \"high\"\nneeds = 2\nhold = \"2 min\"\nwhen = \"mean(spo2, '5 min') < 90\"\nclear = \"mean(spo2, '5 min') >= 92\"\n",
+    );
+    log.input(Input::Settings(settings(4)), minutes(0.0)).spo2(0.0, 85.0).spo2(10.0, 97.0).late(Metric::Spo2, 1.0, 84.0).tick(20.0);
+    let raised = log.transitions().into_iter().next().unwrap();
+    assert_eq!(raised.evidence[0].value, Some(84.5), "{raised:?}");
+    assert_eq!(raised.settings_version, 4);
+}
+
+#[test]
+fn a_limit_is_a_number() {
+    for default in ["'nan'", "nan", "'inf'"] {
+        let toml = format!("[[rule]]\nid = \"low\"\npriority = \"high\"\nwhen = \"last(spo2, '5 min') < limit('spo2.low', {default})\"\n");
+        assert!(engine::compile(&toml).is_err(), "{default}");
+    }
+}

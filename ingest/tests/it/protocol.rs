@@ -224,8 +224,8 @@ async fn a_packet_too_large_is_refused_from_its_header() {
     let (served, journal) = served().await;
     for level in [4, 5] {
         let mut ox = served.open(level, "ox").await;
-        // 64 KiB is allowed, header included
-        let fits = "x".repeat((64 << 10) - 4 - 2 - VITALS.len() - 2 - usize::from(level == 5));
+        // 256 KiB are allowed, header included, and not a byte more
+        let fits = "x".repeat((256 << 10) - 4 - 2 - VITALS.len() - 2 - usize::from(level == 5));
         ox.publish(1, 1, VITALS, &fits).await;
         assert_eq!(ox.refused(1).await.0, if level == 5 { 0x99 } else { 0 });
         assert_eq!(dead_letters(&journal).pop().unwrap().payload.len(), fits.len());
@@ -233,10 +233,11 @@ async fn a_packet_too_large_is_refused_from_its_header() {
         ox.send(&[0x32, 0xff, 0xff, 0xff, 0x7f]).await;
         ox.closed(0x95).await;
         // and everything follows it: the refusal still arrives
-        let mut ox = served.open(level, "ox").await;
-        let huge = publish(level, 1, 1, VITALS, &vec![b'x'; 128 << 10]);
-        ox.send(&huge).await;
-        ox.closed(0x95).await;
+        for length in [fits.len() + 1, 512 << 10] {
+            let mut ox = served.open(level, "ox").await;
+            ox.send(&publish(level, 1, 1, VITALS, &vec![b'x'; length])).await;
+            ox.closed(0x95).await;
+        }
     }
     served.stopped().await;
 }

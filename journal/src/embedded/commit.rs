@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior, params};
 use schemas::{Arrived, Micros, Offset, Partition};
 
@@ -15,6 +15,8 @@ use crate::{AppendError, ReceiptSender, Topic};
 
 /// A row's blob ends about here, so that a reader in the middle of the log reads no more than it needs.
 const ROW_BYTES: usize = 512 << 10;
+/// Rows of one partition that retention takes at once.
+const SWEEP: usize = 1024;
 /// How long progress of readers may wait for a commit that takes it along.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -25,6 +27,10 @@ pub struct Committer {
     retention: Duration,
     retention_bytes: i64,
     sweep_every: Duration,
+    /// In all rows.
+    bytes: i64,
+    /// Retention has not yet caught up.
+    more: bool,
     /// The newest stamp of each partition.
     clocks: BTreeMap<(Topic, Partition), Arrived>,
     swept: Instant,
@@ -33,15 +39,18 @@ pub struct Committer {
 struct Pending {
     topic: Topic,
     partition: Partition,
-    blob: BytesMut,
+    blob: Bytes,
     receipts: Vec<ReceiptSender>,
 }
 
 impl Committer {
     pub fn new(db: Connection, shared: Arc<Shared>, groups: Arc<Groups>, config: &EmbeddedConfig) -> rusqlite::Result<Self> {
         let clocks = lock(&shared.state).heads.iter().filter_map(|(key, head)| head.tail.back().map(|row| (*key, row.arrived_at))).collect();
+        let bytes = db.query_row("SELECT coalesce(sum(bytes), 0) FROM row", [], |row| row.get(0))?;
         Ok(Self {
             db,
+            bytes,
+            more: false,
             shared,
             groups,
             retention: config.retention,
@@ -56,17 +65,17 @@ impl Committer {
         loop {
             let (queue, closed) = self.wait();
             let idle = queue.appends.is_empty() && queue.done.is_empty() && queue.groups.is_empty();
-            if !idle {
-                self.commit(queue);
-            }
-            if closed && idle {
+            let committed = idle || self.commit(queue);
+            // what a full disk does not take at the end is only progress: its readers will do it again
+            if closed && (idle || !committed) {
                 return;
             }
-            if self.swept.elapsed() > self.sweep_every {
+            if self.more || self.swept.elapsed() > self.sweep_every {
                 self.swept = Instant::now();
-                if let Err(error) = self.sweep() {
+                self.more = self.sweep().unwrap_or_else(|error| {
                     tracing::error!(%error, "retention failed");
-                }
+                    false
+                });
             }
         }
     }
@@ -86,10 +95,13 @@ impl Committer {
         (std::mem::replace(&mut *queue, Queue { closed, ..Queue::default() }), closed)
     }
 
-    fn commit(&mut self, queue: Queue) {
+    /// False: nothing of it is durable.
+    fn commit(&mut self, queue: Queue) -> bool {
         let taken: usize = queue.appends.iter().map(|append| append.taken).sum();
         let rows = gather(queue.appends);
-        match self.write(&rows, &queue.groups, &queue.done) {
+        let written = self.write(&rows, &queue.groups, &queue.done);
+        let committed = written.is_ok();
+        match written {
             Ok(written) => {
                 let mut state = lock(&self.shared.state);
                 state.failure = None;
@@ -100,6 +112,7 @@ impl Committer {
                 }
                 drop(state);
                 for (pending, (topic, partition, row)) in rows.into_iter().zip(written) {
+                    self.bytes += row.blob.len() as i64;
                     self.clocks.insert((topic, partition), row.arrived_at);
                     for (i, receipt) in pending.receipts.into_iter().enumerate() {
                         receipt.send(Ok(Offset(row.base.0 + i as i64)));
@@ -122,6 +135,7 @@ impl Committer {
             }
         }
         self.shared.budget.give_back(taken);
+        committed
     }
 
     fn write(
@@ -152,7 +166,7 @@ impl Committer {
                     &pending.blob[..]
                 ])?;
                 next.insert(key, Offset(base.0 + i64::from(count)));
-                written.push((pending.topic, pending.partition, Row { base, count, arrived_at, blob: bytes::Bytes::copy_from_slice(&pending.blob) }));
+                written.push((pending.topic, pending.partition, Row { base, count, arrived_at, blob: pending.blob.clone() }));
             }
             let mut register = transaction.prepare_cached("INSERT INTO done VALUES ($1, $2, $3, 0) ON CONFLICT DO NOTHING")?;
             for (group, topic) in groups {
@@ -171,10 +185,11 @@ impl Committer {
     }
 
     /// Deletes what is too old or too much and behind every registered group; the newest row of a partition stays, because it carries the offset.
-    fn sweep(&mut self) -> rusqlite::Result<()> {
+    /// A bounded number of rows, because appends wait for it: true when there are more.
+    fn sweep(&mut self) -> rusqlite::Result<bool> {
         let oldest = wall() - Micros(i64::try_from(self.retention.as_micros()).unwrap_or(i64::MAX));
-        let total: i64 = self.db.query_row("SELECT coalesce(sum(bytes), 0) FROM row", [], |row| row.get(0))?;
-        let mut excess = total - self.retention_bytes;
+        let mut excess = self.bytes - self.retention_bytes;
+        let mut more = false;
         let keys: Vec<(Topic, Partition)> = lock(&self.shared.state).heads.keys().copied().collect();
         for (topic, partition) in keys {
             let key = params![number(topic), partition.0];
@@ -183,9 +198,10 @@ impl Committer {
             let gone: Vec<(i64, i64)> = {
                 let mut query = self.db.prepare_cached(
                     "SELECT base, bytes, arrived_at FROM row WHERE topic = $1 AND partition = $2 AND base + count <= $3
-                     AND base < (SELECT max(base) FROM row WHERE topic = $1 AND partition = $2) ORDER BY base LIMIT 4096",
+                     AND base < (SELECT max(base) FROM row WHERE topic = $1 AND partition = $2) ORDER BY base LIMIT $4",
                 )?;
-                let rows = query.query_map(params![number(topic), partition.0, floor], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?)))?;
+                let rows =
+                    query.query_map(params![number(topic), partition.0, floor, SWEEP as i64], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?)))?;
                 let mut gone = Vec::new();
                 for row in rows {
                     let (base, bytes, arrived_at) = row?;
@@ -198,7 +214,9 @@ impl Committer {
                 gone
             };
             let Some((last, _)) = gone.last() else { continue };
+            more |= gone.len() == SWEEP;
             self.db.execute("DELETE FROM row WHERE topic = $1 AND partition = $2 AND base <= $3", params![number(topic), partition.0, last])?;
+            self.bytes -= gone.iter().map(|(_, bytes)| bytes).sum::<i64>();
             let earliest: i64 = self.db.query_row("SELECT min(base) FROM row WHERE topic = $1 AND partition = $2", key, |row| row.get(0))?;
             if let Some(head) = lock(&self.shared.state).heads.get_mut(&(topic, partition)) {
                 head.earliest = Offset(earliest);
@@ -209,28 +227,29 @@ impl Committer {
                 }
             }
         }
-        Ok(())
+        Ok(more)
     }
 }
 
 /// Rows of one transaction: the order within a partition is the order of the appends.
 fn gather(appends: Vec<Append>) -> Vec<Pending> {
-    let mut rows: Vec<Pending> = Vec::new();
+    let mut rows: Vec<(Topic, Partition, BytesMut, Vec<ReceiptSender>)> = Vec::new();
     let mut open: BTreeMap<(Topic, Partition), usize> = BTreeMap::new();
     for append in appends {
         let key = (append.topic, append.partition);
         let at = match open.get(&key) {
-            Some(at) if rows[*at].blob.len() < ROW_BYTES => *at,
+            Some(at) if rows[*at].2.len() < ROW_BYTES => *at,
             _ => {
-                rows.push(Pending { topic: append.topic, partition: append.partition, blob: BytesMut::new(), receipts: Vec::new() });
+                rows.push((append.topic, append.partition, BytesMut::new(), Vec::new()));
                 open.insert(key, rows.len() - 1);
                 rows.len() - 1
             }
         };
-        encode(&mut rows[at].blob, &append.key, &append.value);
-        rows[at].receipts.push(append.receipt);
+        let (_, _, blob, receipts) = &mut rows[at];
+        encode(blob, &append.key, &append.value);
+        receipts.push(append.receipt);
     }
-    rows
+    rows.into_iter().map(|(topic, partition, blob, receipts)| Pending { topic, partition, blob: blob.freeze(), receipts }).collect()
 }
 
 fn classify(error: &rusqlite::Error) -> AppendError {

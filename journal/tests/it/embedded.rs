@@ -186,4 +186,7 @@ async fn a_full_disk_refuses_appends_and_keeps_serving() {
     let mut reader = journal.reader(Topic::Inputs, Mode::Follow).unwrap();
     assert_eq!(read(&mut *reader, P0, Start::Earliest, stored).await.len(), stored);
     assert_eq!(journal.range(Topic::Inputs, P0).await.unwrap().next, Offset(stored as i64), "a refused append took no offset");
+    // progress that does not fit is no reason to stay
+    drop(journal.reader(Topic::Inputs, Mode::Group("g".repeat(40_000))).unwrap());
+    soon("the end", journal.close()).await;
 }

@@ -1,0 +1,68 @@
+//! `vigil rule`: what is looked for in vitals.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Subcommand;
+
+use crate::config::Config;
+use crate::installation::{self, console, now};
+
+#[derive(Debug, Subcommand)]
+pub enum RuleCommand {
+    /// Reads rules and says what is wrong with them; changes nothing
+    Check { file: PathBuf },
+    /// Puts the rules of the file into force, in place of all that are
+    Load {
+        file: PathBuf,
+        #[arg(long, default_value = "vigil.toml")]
+        config: PathBuf,
+    },
+    /// Prints the rules in force, as a file that `load` takes
+    Show {
+        #[arg(long, default_value = "vigil.toml")]
+        config: PathBuf,
+    },
+}
+
+pub async fn run(command: RuleCommand) -> anyhow::Result<()> {
+    let mut out = std::io::stdout();
+    match command {
+        RuleCommand::Check { file } => {
+            let (_, count) = read(&file)?;
+            writeln!(out, "{} is good: {count} rules", file.display())?;
+        }
+        RuleCommand::Load { file, config } => {
+            let (toml, count) = read(&file)?;
+            let store = installation::open_store(&Config::load(&config)?).await?;
+            let before = store.rules().await?.map_or(0, |rules| rules.version);
+            let loaded = store.put_rules(&toml, &console(), before, now()).await?;
+            store.close().await;
+            writeln!(out, "version {}: {count} rules, in force as soon as the installation runs", loaded.version)?;
+        }
+        RuleCommand::Show { config } => {
+            let store = installation::open_store(&Config::load(&config)?).await?;
+            let rules = store.rules().await?;
+            store.close().await;
+            let rules = rules.context("no rules were ever loaded; `vigil rule load FILE` does so")?;
+            writeln!(out, "# version {}, by {}", rules.version, rules.author)?;
+            write!(out, "{}", rules.toml)?;
+        }
+    }
+    Ok(())
+}
+
+/// The file's text, and how many rules it holds.
+fn read(file: &Path) -> anyhow::Result<(String, usize)> {
+    let toml = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    match engine::compile(&toml) {
+        // one is Vigil's own
+        Ok(book) => {
+            let mut said = std::io::stderr();
+            book.warnings.iter().try_for_each(|warning| writeln!(said, "{warning}"))?;
+            Ok((toml, book.rules.len().saturating_sub(1)))
+        }
+        Err(errors) => anyhow::bail!("{}:\n{errors}", file.display()),
+    }
+}
