@@ -89,32 +89,31 @@ fn spoken_for<'a>(message: &Message<'_>, registry: &'a Registry, device: &Device
 /// By how much the stamps of each device in a message are moved.
 struct Shifts {
     speaker: Micros,
-    /// A clock is its device's: one that is wrong moves nobody else's.
-    others: HashMap<DeviceId, Micros>,
+    /// A clock is its device's: one that is wrong moves nobody else's. `None` when the payload names nobody.
+    others: Option<HashMap<DeviceId, Micros>>,
 }
 
 impl Shifts {
     fn of(parsed: &Parsed, message: &Message<'_>, registry: &Registry, speaker: &Known, clock: &DeviceClock) -> Self {
-        let (mut newest, mut others) = (None, HashMap::<&DeviceId, EventTime>::new());
-        for entry in &parsed.entries {
-            let Some(at) = entry.stamped_at else { continue };
-            match &entry.device {
-                None => newest = newest.max(Some(at)),
-                Some(device) => {
-                    let newest = others.entry(device).or_insert(at);
-                    *newest = at.max(*newest);
-                }
-            }
+        let newest = parsed.entries.iter().filter(|entry| entry.device.is_none()).filter_map(|entry| entry.stamped_at).max();
+        let speaker = shift(newest, speaker, clock.offset(), message.received_at);
+        if parsed.entries.iter().all(|entry| entry.device.is_none()) {
+            return Self { speaker, others: None };
         }
-        let others = others.into_iter().filter_map(|(device, newest)| {
+        let mut newest = HashMap::<&DeviceId, EventTime>::new();
+        for (device, at) in parsed.entries.iter().filter_map(|entry| entry.device.as_ref().zip(entry.stamped_at)) {
+            let newest = newest.entry(device).or_insert(at);
+            *newest = at.max(*newest);
+        }
+        let others = newest.into_iter().filter_map(|(device, newest)| {
             let shift = shift(Some(newest), registry.device(device)?, Micros::ZERO, message.received_at);
             Some((device.clone(), shift))
         });
-        Self { others: others.collect(), speaker: shift(newest, speaker, clock.offset(), message.received_at) }
+        Self { speaker, others: Some(others.collect()) }
     }
 
     fn of_device(&self, device: &DeviceId) -> Micros {
-        self.others.get(device).copied().unwrap_or_default()
+        self.others.as_ref().and_then(|others| others.get(device)).copied().unwrap_or_default()
     }
 }
 

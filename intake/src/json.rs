@@ -34,9 +34,15 @@ pub(crate) fn parse(payload: &[u8]) -> Result<Parsed, Refused> {
 }
 
 fn entry(value: Value, single: bool) -> Entry {
-    let metric = value.get("metric").and_then(Value::as_str).and_then(|name| name.parse().ok());
-    let stamped_at = time(value.get("measured_at"), "measured_at").ok().flatten();
     let read = read(&value);
+    let (metric, stamped_at) = match &read {
+        Ok(read) => (Some(read.metric), read.stamp.stamped_at()),
+        // what is wrong with it may be something else
+        Err(_) => {
+            let metric = value.get("metric").and_then(Value::as_str).and_then(|name| name.parse().ok());
+            (metric, time(value.get("measured_at"), "measured_at").ok().flatten())
+        }
+    };
     Entry { source: if single { Source::Whole } else { Source::element(value) }, device: None, metric, stamped_at, read }
 }
 
