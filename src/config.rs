@@ -115,6 +115,7 @@ pub struct Ingest {
     pub listen_tls: Listen,
     pub certificate: PathBuf,
     pub key: PathBuf,
+    pub mappings: Vec<PathBuf>,
     pub max_packet: Bytes,
     pub budget: Bytes,
 }
@@ -126,6 +127,7 @@ impl Default for Ingest {
             listen_tls: Listen(None),
             certificate: PathBuf::new(),
             key: PathBuf::new(),
+            mappings: Vec::new(),
             max_packet: Bytes(256 << 10),
             budget: Bytes(64 << 20),
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
+use intake::{Mapping, Mappings};
 use journal::Journal;
 use journal::embedded::{EmbeddedConfig, EmbeddedJournal};
 use journal::kafka::{KafkaConfig, KafkaJournal};
@@ -182,6 +183,18 @@ pub async fn open_journal(config: &Config) -> anyhow::Result<Arc<dyn Journal>> {
         journal::OpenError::Unreachable { .. } => Unreachable(error.to_string()).into(),
         error => error.into(),
     })
+}
+
+/// The mappings that come with Vigil, and those that the configuration names.
+pub fn mappings(config: &Config) -> anyhow::Result<Mappings> {
+    let mut mappings = Mappings::shipped()?;
+    for file in &config.ingest.mappings {
+        let path = config.path(file);
+        let refused = |remedy: String| ConfigError::Value { key: "ingest.mappings", value: path.display().to_string(), remedy };
+        let text = fs::read_to_string(&path).map_err(|error| refused(format!("the file cannot be read: {error}")))?;
+        mappings.add(Mapping::parse(&text).map_err(|error| refused(error.to_string()))?);
+    }
+    Ok(mappings)
 }
 
 /// A secret that the configuration names by its file.

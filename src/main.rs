@@ -52,6 +52,8 @@ enum Command {
     /// Registers and assigns devices
     #[command(subcommand)]
     Device(commands::device::DeviceCommand),
+    /// Shows what would be stored of a message, or why not; needs no installation
+    Decode(commands::decode::Decode),
     /// Checks rules, and puts them into force
     #[command(subcommand)]
     Rule(commands::rule::RuleCommand),
@@ -116,6 +118,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Status(status) => runtime()?.block_on(commands::status::run(status)),
         Command::Patient(command) => runtime()?.block_on(commands::patient::run(command)),
         Command::Device(command) => runtime()?.block_on(commands::device::run(command)),
+        Command::Decode(decode) => commands::decode::run(&decode),
         Command::Rule(command) => runtime()?.block_on(commands::rule::run(command)),
         Command::Ward(command) => runtime()?.block_on(commands::ward::run(command)),
         Command::User(command) => runtime()?.block_on(commands::user::run(command)),

@@ -235,7 +235,13 @@ async fn gateway(config: &Config, journal: &Arc<dyn Journal>, store: &Store) -> 
         certificate: config.path(&config.ingest.certificate),
         key: config.path(&config.ingest.key),
     });
-    let wanted = ingest::Config { listen: config.ingest.listen.0, tls, max_packet: size(config.ingest.max_packet.0), budget: size(config.ingest.budget.0) };
+    let wanted = ingest::Config {
+        listen: config.ingest.listen.0,
+        tls,
+        max_packet: size(config.ingest.max_packet.0),
+        budget: size(config.ingest.budget.0),
+        mappings: installation::mappings(config)?,
+    };
     Gateway::bind(wanted, journal.clone(), store.clone()).await.context("the gateway (ingest.listen, ingest.listen_tls)")
 }
 

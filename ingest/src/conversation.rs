@@ -228,8 +228,8 @@ impl Conversation {
             received_at: self.read_at,
         };
         match clock {
-            Some(clock) => intake::decode(&message, &self.view.registry, &mut clock.lock().unwrap_or_else(PoisonError::into_inner)),
-            None => intake::decode(&message, &self.view.registry, &mut DeviceClock::default()),
+            Some(clock) => intake::decode(&message, &self.view.registry, &self.shared.mappings, &mut clock.lock().unwrap_or_else(PoisonError::into_inner)),
+            None => intake::decode(&message, &self.view.registry, &self.shared.mappings, &mut DeviceClock::default()),
         }
     }
 
@@ -240,7 +240,7 @@ impl Conversation {
         {
             return Some(named.clock.clone());
         }
-        let device = DeviceId::parse(topic.strip_prefix("v1/devices/")?.split('/').next()?).ok()?;
+        let device = intake::device_of(topic, &self.device, &self.shared.mappings)?;
         let known = self.view.registry.device(&device)?;
         if !self.view.registry.may_speak_for(&self.device, known) {
             return None;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use intake::Mappings;
 use journal::Journal;
 use metrics::counter;
 use socket2::{SockRef, TcpKeepalive};
@@ -43,6 +44,8 @@ pub struct Config {
     pub max_packet: usize,
     /// Bytes of messages between socket and receipt, of all connections together.
     pub budget: usize,
+    /// How the JSON of others is read.
+    pub mappings: Mappings,
 }
 
 /// TLS 1.3; both files in PEM.
@@ -80,6 +83,7 @@ pub(crate) struct Shared {
     pub max_packet: usize,
     /// For the log line of a failed receipt.
     pub unwritten: Seldom,
+    pub mappings: Mappings,
 }
 
 /// Bound, not yet serving.
@@ -121,6 +125,7 @@ impl Gateway {
             budget: Arc::new(Budget::new(config.budget)),
             meters: Meters::new(),
             max_packet: config.max_packet,
+            mappings: config.mappings,
             unwritten: Seldom::default(),
         };
         Ok(Self { shared: Arc::new(shared), store, views, plain, secure: secure.zip(acceptor) })

@@ -1,10 +1,14 @@
 //! One message, to what is written of it.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use schemas::{ClockState, DeadLetter, DeviceId, EventTime, Input, Metric, Micros, PatientId, Reading, ReadingId, Reason};
 
 use crate::clock::{DeviceClock, TOLERANCE};
-use crate::json::{self, Parsed, Read, Refused};
+use crate::formats;
+use crate::mapping::Mappings;
+use crate::parsed::{Entry, Parsed, Read, Refused, Source, Stamp};
 use crate::registry::{Ambiguous, Known, Registry};
 
 /// Entries of one message: each may become a dead letter that repeats what stands around it.
@@ -32,43 +36,25 @@ pub enum Decided {
     Dead(DeadLetter),
 }
 
-/// The device that a topic names: `v1/devices/{device}/vitals`, with `/json` or without.
-fn device_of(topic: &str) -> Result<DeviceId, Refused> {
-    let rest = topic.strip_prefix("v1/devices/").and_then(|rest| rest.split_once('/'));
-    let Some((device, format)) = rest else {
-        return Err(Refused(Reason::UnknownTopic, format!("`{}` is no topic of devices; publish to v1/devices/{{device}}/vitals", cut(topic))));
-    };
-    match format {
-        "vitals" | "vitals/json" => {}
-        _ if format.starts_with("vitals/") => {
-            return Err(Refused(Reason::UnknownFormat, format!("`{}` is no format; publish to v1/devices/{{device}}/vitals", cut(format))));
-        }
-        _ => return Err(Refused(Reason::UnknownTopic, format!("`{}`; publish to v1/devices/{{device}}/vitals", cut(format)))),
-    }
-    DeviceId::parse(device).map_err(|error| Refused(Reason::UnknownDevice, format!("the device in the topic: {error}")))
-}
-
-fn cut(text: &str) -> String {
-    text.chars().take(64).collect()
-}
-
-/// Decides every entry of a message. `clock` is what is known of the clock of the device that the topic names.
-pub fn decode(message: &Message<'_>, registry: &Registry, clock: &mut DeviceClock) -> Vec<Decided> {
-    let whole = |Refused(reason, detail)| vec![Decided::Dead(dead(message, &[], 0, None, None, reason, detail))];
+/// Decides every entry of a message. `clock` is what is known of the clock of the device that [`device_of`] names.
+pub fn decode(message: &Message<'_>, registry: &Registry, mappings: &Mappings, clock: &mut DeviceClock) -> Vec<Decided> {
+    let whole = |Refused(reason, detail)| vec![Decided::Dead(dead(message, &Source::Whole, 0, None, None, reason, detail))];
     if message.content_type.len() > CONTENT_TYPE {
         return whole(Refused(Reason::Malformed, format!("a content type of {} bytes; at most {CONTENT_TYPE}", message.content_type.len())));
     }
-    let device = match device_of(message.topic) {
+    let route = match formats::route(message.topic, message.content_type, mappings) {
+        Ok(route) => route,
+        Err(refused) => return whole(refused),
+    };
+    let speaker = match route.device(message.connection) {
         Ok(device) => device,
         Err(refused) => return whole(refused),
     };
-    let Some(known) = registry.device(&device) else {
-        return whole(Refused(Reason::UnknownDevice, format!("device `{device}` is not registered; `vigil device add` registers it")));
+    let known = match spoken_for(message, registry, &speaker) {
+        Ok(known) => known,
+        Err(refused) => return whole(refused),
     };
-    if known.revoked || !registry.may_speak_for(message.connection, known) {
-        return whole(Refused(Reason::NotAllowed, format!("`{}` may not speak for device `{device}`; register it behind this hub", message.connection)));
-    }
-    let parsed = match json::parse(message.payload) {
+    let parsed = match route.format.parse(message.payload, message.received_at) {
         Ok(parsed) => parsed,
         Err(refused) => return whole(refused),
     };
@@ -78,31 +64,81 @@ pub fn decode(message: &Message<'_>, registry: &Registry, clock: &mut DeviceCloc
     if let Some(sent_at) = parsed.sent_at {
         clock.heard(sent_at, message.received_at, message.dup);
     }
-    let shift = shift(&parsed, known, clock, message.received_at);
+    let shifts = Shifts::of(&parsed, message, registry, known, clock);
     let (seq, boot) = (parsed.seq, parsed.boot);
     let entries = parsed.entries.into_iter().enumerate();
     entries
         .map(|(number, entry)| {
-            let stamped_at = entry.stamped_at;
-            let decided = entry.read.and_then(|read| place(message, registry, known, Read { seq: read.seq.or(seq), boot: read.boot.or(boot), ..read }, shift));
-            decided.unwrap_or_else(|Refused(reason, detail)| Decided::Dead(dead(message, &entry.bytes, number, entry.metric, stamped_at, reason, detail)))
+            let Entry { source, device, metric, stamped_at, read } = entry;
+            let decided = read.and_then(|read| {
+                let read = Read { seq: read.seq.or(seq), boot: read.boot.or(boot), ..read };
+                match &device {
+                    None => place(message, registry, known, read, shifts.speaker),
+                    Some(device) => place(message, registry, spoken_for(message, registry, device)?, read, shifts.of_device(device)),
+                }
+            });
+            decided.unwrap_or_else(|Refused(reason, detail)| Decided::Dead(dead(message, &source, number, metric, stamped_at, reason, detail)))
         })
         .collect()
 }
 
-/// By how much the stamps of a message are moved: a slow clock by what it is behind; what cannot be true so that the newest is now.
-fn shift(parsed: &Parsed, known: &Known, clock: &DeviceClock, received_at: EventTime) -> Micros {
-    let newest = parsed.entries.iter().filter_map(|entry| entry.stamped_at).max();
-    let slow = clock.offset();
+/// The device that a message on this topic speaks for, whose clock [`decode`] wants: the one that the topic names, or the connection's own.
+pub fn device_of(topic: &str, connection: &DeviceId, mappings: &Mappings) -> Option<DeviceId> {
+    formats::route(topic, "", mappings).ok()?.device(connection).ok()
+}
+
+fn spoken_for<'a>(message: &Message<'_>, registry: &'a Registry, device: &DeviceId) -> Result<&'a Known, Refused> {
+    let Some(known) = registry.device(device) else {
+        return Err(Refused(Reason::UnknownDevice, format!("device `{device}` is not registered; `vigil device add` registers it")));
+    };
+    if known.revoked || !registry.may_speak_for(message.connection, known) {
+        return Err(Refused(Reason::NotAllowed, format!("`{}` may not speak for device `{device}`; register it behind this hub", message.connection)));
+    }
+    Ok(known)
+}
+
+/// By how much the stamps of each device in a message are moved.
+struct Shifts {
+    speaker: Micros,
+    /// A clock is its device's: one that is wrong moves nobody else's. `None` when the payload names nobody.
+    others: Option<HashMap<DeviceId, Micros>>,
+}
+
+impl Shifts {
+    fn of(parsed: &Parsed, message: &Message<'_>, registry: &Registry, speaker: &Known, clock: &DeviceClock) -> Self {
+        let newest = parsed.entries.iter().filter(|entry| entry.device.is_none()).filter_map(|entry| entry.stamped_at).max();
+        let speaker = shift(newest, speaker, clock.offset(), message.received_at);
+        if parsed.entries.iter().all(|entry| entry.device.is_none()) {
+            return Self { speaker, others: None };
+        }
+        let mut newest = HashMap::<&DeviceId, EventTime>::new();
+        for (device, at) in parsed.entries.iter().filter_map(|entry| entry.device.as_ref().zip(entry.stamped_at)) {
+            let newest = newest.entry(device).or_insert(at);
+            *newest = at.max(*newest);
+        }
+        let others = newest.into_iter().filter_map(|(device, newest)| {
+            let shift = shift(Some(newest), registry.device(device)?, Micros::ZERO, message.received_at);
+            Some((device.clone(), shift))
+        });
+        Self { speaker, others: Some(others.collect()) }
+    }
+
+    fn of_device(&self, device: &DeviceId) -> Micros {
+        self.others.as_ref().and_then(|others| others.get(device)).copied().unwrap_or_default()
+    }
+}
+
+/// A slow clock by what it is behind; what cannot be true so that the newest is now.
+fn shift(newest: Option<EventTime>, known: &Known, slow: Micros, received_at: EventTime) -> Micros {
     let Some(newest) = newest.map(|newest| newest + slow) else { return slow };
     if newest - received_at > TOLERANCE || newest < known.min_time { slow + (received_at - newest) } else { slow }
 }
 
 fn place(message: &Message<'_>, registry: &Registry, known: &Known, read: Read, shift: Micros) -> Result<Decided, Refused> {
-    let (at, stamped_at, clock) = match read.stamped_at {
-        None => (message.received_at, message.received_at, ClockState::Unstamped),
-        Some(stamped) if shift == Micros::ZERO => (stamped, stamped, ClockState::AsSent),
-        Some(stamped) => (stamped + shift, stamped, ClockState::Corrected),
+    let (at, stamped_at, clock) = match read.stamp {
+        Stamp::Ago(span) => (message.received_at - span, message.received_at - span, ClockState::Unstamped),
+        Stamp::At(stamped) if shift == Micros::ZERO => (stamped, stamped, ClockState::AsSent),
+        Stamp::At(stamped) => (stamped + shift, stamped, ClockState::Corrected),
     };
     if at < known.min_time {
         return Err(Refused(Reason::BadTime, format!("measured {at}, before the device existed ({}); correct its clock", known.min_time)));
@@ -139,7 +175,7 @@ fn place(message: &Message<'_>, registry: &Registry, known: &Known, read: Read, 
 
 fn dead(
     message: &Message<'_>,
-    entry: &[u8],
+    source: &Source,
     number: usize,
     metric: Option<Metric>,
     stamped_at: Option<EventTime>,
@@ -149,7 +185,7 @@ fn dead(
     DeadLetter {
         device: message.connection.to_string(),
         topic: message.topic.to_owned(),
-        payload: if entry.is_empty() { message.payload.clone() } else { Bytes::copy_from_slice(entry) },
+        payload: source.written(message.payload, message.received_at),
         reason,
         detail: format!("{reason}: {detail}"),
         received_at: message.received_at,

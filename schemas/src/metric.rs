@@ -1,7 +1,8 @@
 //! What can be measured: codes, units with their exact conversions, and the range outside of which a value cannot be true of a
 //! living person at home.
 //!
-//! Codes: LOINC 2.8x and FHIR R4 vital signs; MDC are ISO/IEEE 11073-10101 (partition × 65536 + term). Plausible ranges are bounds of
+//! Codes: LOINC 2.8x and FHIR R4 vital signs; MDC are ISO/IEEE 11073-10101 (partition × 65536 + term); SNOMED CT are observable
+//! entities, as Open mHealth and HL7's examples use them. Plausible ranges are bounds of
 //! measurement, not of health: they are wide on purpose, because an implausible reading is refused and an abnormal one pages.
 
 use std::fmt;
@@ -40,6 +41,8 @@ pub struct Codes {
     pub ucum: &'static str,
     /// ISO/IEEE 11073-10101 (`urn:iso:std:iso:11073:10101`).
     pub mdc: &'static [u32],
+    /// SNOMED CT.
+    pub snomed: &'static [&'static str],
 }
 
 /// A unit that is accepted for a metric: `value × scale + shift` is in the metric's own unit.
@@ -73,14 +76,21 @@ struct Entry {
 const PER_MINUTE: &[Unit] = &[unit("/min"), unit("bpm"), unit("beats/min"), unit("breaths/min"), unit("1/min"), unit("{beats}/min"), unit("{breaths}/min")];
 const PERCENT: &[Unit] = &[unit("%")];
 // 1 kPa = 7.500 615 758 mmHg (conventional millimetre of mercury, 133.322 387 415 Pa)
-const PRESSURE: &[Unit] = &[unit("mm[Hg]"), unit("mmHg"), scaled("kPa", 1000.0 / 133.322_387_415)];
+const PRESSURE: &[Unit] = &[unit("mm[Hg]"), unit("mmHg"), scaled("kPa", 1000.0 / 133.322_387_415), scaled("Pa", 1.0 / 133.322_387_415)];
+
+// molar mass of glucose 180.156 g/mol
+const MG_DL_PER_MMOL_L: f64 = 18.015_6;
+/// No meter reads less: what is below is true of mmol/L.
+const LEAST_MG_DL: f64 = 20.0;
+/// No meter reads more: what is above is true of mg/dL.
+const MOST_MMOL_L: f64 = 50.0;
 
 static ENTRIES: [Entry; 14] = [
     Entry {
         metric: Metric::HeartRate,
         name: "heart_rate",
         label: "Heart rate",
-        codes: Codes { loinc: &["8867-4"], ucum: "/min", mdc: &[147_842, 149_530, 149_546] },
+        codes: Codes { loinc: &["8867-4", "8889-8"], ucum: "/min", mdc: &[147_842, 149_530, 149_546], snomed: &["364075005", "78564009"] },
         display_unit: "/min",
         decimals: 0,
         plausible: (10.0, 350.0),
@@ -90,7 +100,7 @@ static ENTRIES: [Entry; 14] = [
         metric: Metric::Spo2,
         name: "spo2",
         label: "SpO₂",
-        codes: Codes { loinc: &["59408-5", "2708-6"], ucum: "%", mdc: &[150_456] },
+        codes: Codes { loinc: &["59408-5", "2708-6"], ucum: "%", mdc: &[150_456], snomed: &["431314004"] },
         display_unit: "%",
         decimals: 0,
         plausible: (0.0, 100.0),
@@ -100,7 +110,7 @@ static ENTRIES: [Entry; 14] = [
         metric: Metric::RespiratoryRate,
         name: "respiratory_rate",
         label: "Respiratory rate",
-        codes: Codes { loinc: &["9279-1"], ucum: "/min", mdc: &[151_562, 151_578, 151_658] },
+        codes: Codes { loinc: &["9279-1"], ucum: "/min", mdc: &[151_562, 151_578, 151_658], snomed: &["86290005"] },
         display_unit: "/min",
         decimals: 0,
         plausible: (1.0, 120.0),
@@ -110,7 +120,7 @@ static ENTRIES: [Entry; 14] = [
         metric: Metric::Temperature,
         name: "temperature",
         label: "Temperature",
-        codes: Codes { loinc: &["8310-5"], ucum: "Cel", mdc: &[150_364, 188_424, 188_428, 188_452, 150_388] },
+        codes: Codes { loinc: &["8310-5", "8331-1"], ucum: "Cel", mdc: &[150_364, 188_424, 188_428, 188_452, 150_388], snomed: &["386725007"] },
         display_unit: "°C",
         decimals: 1,
         plausible: (20.0, 46.0),
@@ -121,13 +131,14 @@ static ENTRIES: [Entry; 14] = [
             Unit { name: "[degF]", scale: 5.0 / 9.0, shift: -160.0 / 9.0 },
             Unit { name: "°F", scale: 5.0 / 9.0, shift: -160.0 / 9.0 },
             Unit { name: "F", scale: 5.0 / 9.0, shift: -160.0 / 9.0 },
+            Unit { name: "K", scale: 1.0, shift: -273.15 },
         ],
     },
     Entry {
         metric: Metric::SystolicPressure,
         name: "systolic_pressure",
         label: "Systolic pressure",
-        codes: Codes { loinc: &["8480-6"], ucum: "mm[Hg]", mdc: &[150_021] },
+        codes: Codes { loinc: &["8480-6"], ucum: "mm[Hg]", mdc: &[150_021], snomed: &["271649006"] },
         display_unit: "mmHg",
         decimals: 0,
         plausible: (30.0, 320.0),
@@ -137,7 +148,7 @@ static ENTRIES: [Entry; 14] = [
         metric: Metric::DiastolicPressure,
         name: "diastolic_pressure",
         label: "Diastolic pressure",
-        codes: Codes { loinc: &["8462-4"], ucum: "mm[Hg]", mdc: &[150_022] },
+        codes: Codes { loinc: &["8462-4"], ucum: "mm[Hg]", mdc: &[150_022], snomed: &["271650006"] },
         display_unit: "mmHg",
         decimals: 0,
         plausible: (10.0, 250.0),
@@ -147,7 +158,7 @@ static ENTRIES: [Entry; 14] = [
         metric: Metric::MeanPressure,
         name: "mean_pressure",
         label: "Mean pressure",
-        codes: Codes { loinc: &["8478-0"], ucum: "mm[Hg]", mdc: &[150_023] },
+        codes: Codes { loinc: &["8478-0"], ucum: "mm[Hg]", mdc: &[150_023], snomed: &["6797001"] },
         display_unit: "mmHg",
         decimals: 0,
         plausible: (15.0, 280.0),
@@ -157,28 +168,36 @@ static ENTRIES: [Entry; 14] = [
         metric: Metric::Weight,
         name: "weight",
         label: "Weight",
-        codes: Codes { loinc: &["29463-7"], ucum: "kg", mdc: &[188_736] },
+        codes: Codes { loinc: &["29463-7", "3141-9"], ucum: "kg", mdc: &[188_736], snomed: &["27113001"] },
         display_unit: "kg",
         decimals: 1,
         plausible: (0.3, 650.0),
-        units: &[unit("kg"), scaled("g", 0.001), scaled("[lb_av]", 0.453_592_37), scaled("lb", 0.453_592_37)],
+        // avoirdupois: 1 lb = 0.453 592 37 kg = 16 oz, 1 stone = 14 lb
+        units: &[
+            unit("kg"),
+            scaled("g", 0.001),
+            scaled("[lb_av]", 0.453_592_37),
+            scaled("lb", 0.453_592_37),
+            scaled("[oz_av]", 0.453_592_37 / 16.0),
+            scaled("oz", 0.453_592_37 / 16.0),
+            scaled("[stone_av]", 0.453_592_37 * 14.0),
+        ],
     },
     Entry {
         metric: Metric::Glucose,
         name: "glucose",
         label: "Glucose",
-        codes: Codes { loinc: &["41653-7", "2339-0", "14743-9", "15074-8"], ucum: "mg/dL", mdc: &[160_184, 160_368] },
+        codes: Codes { loinc: &["41653-7", "2339-0", "14743-9", "15074-8"], ucum: "mg/dL", mdc: &[160_184, 160_368], snomed: &["434912009"] },
         display_unit: "mg/dL",
         decimals: 0,
         plausible: (10.0, 1500.0),
-        // molar mass of glucose 180.156 g/mol
-        units: &[unit("mg/dL"), scaled("mmol/L", 18.015_6)],
+        units: &[unit("mg/dL"), scaled("mmol/L", MG_DL_PER_MMOL_L), scaled("g/L", 100.0)],
     },
     Entry {
         metric: Metric::Steps,
         name: "steps",
         label: "Steps",
-        codes: Codes { loinc: &["55423-8", "41950-7"], ucum: "{steps}", mdc: &[] },
+        codes: Codes { loinc: &["55423-8", "41950-7"], ucum: "{steps}", mdc: &[], snomed: &[] },
         display_unit: "steps",
         decimals: 0,
         plausible: (0.0, 200_000.0),
@@ -188,7 +207,7 @@ static ENTRIES: [Entry; 14] = [
         metric: Metric::OxygenFlow,
         name: "oxygen_flow",
         label: "Oxygen flow",
-        codes: Codes { loinc: &["3151-8"], ucum: "L/min", mdc: &[] },
+        codes: Codes { loinc: &["3151-8"], ucum: "L/min", mdc: &[], snomed: &[] },
         display_unit: "L/min",
         decimals: 1,
         plausible: (0.0, 80.0),
@@ -198,7 +217,7 @@ static ENTRIES: [Entry; 14] = [
         metric: Metric::Consciousness,
         name: "consciousness",
         label: "Consciousness",
-        codes: Codes { loinc: &["67775-7"], ucum: "{ACVPU}", mdc: &[] },
+        codes: Codes { loinc: &["67775-7"], ucum: "{ACVPU}", mdc: &[], snomed: &[] },
         display_unit: "ACVPU",
         decimals: 0,
         plausible: (0.0, 4.0),
@@ -208,7 +227,7 @@ static ENTRIES: [Entry; 14] = [
         metric: Metric::Battery,
         name: "battery",
         label: "Battery",
-        codes: Codes { loinc: &[], ucum: "%", mdc: &[67_996] },
+        codes: Codes { loinc: &[], ucum: "%", mdc: &[67_996], snomed: &[] },
         display_unit: "%",
         decimals: 0,
         plausible: (0.0, 100.0),
@@ -218,7 +237,7 @@ static ENTRIES: [Entry; 14] = [
         metric: Metric::Canary,
         name: "canary",
         label: "Canary",
-        codes: Codes { loinc: &[], ucum: "1", mdc: &[] },
+        codes: Codes { loinc: &[], ucum: "1", mdc: &[], snomed: &[] },
         display_unit: "",
         decimals: 0,
         plausible: (0.0, 1.0),
@@ -311,6 +330,19 @@ impl Metric {
         Self::ALL.into_iter().find(|metric| metric.codes().mdc.contains(&code))
     }
 
+    pub fn from_snomed(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|metric| metric.codes().snomed.contains(&code))
+    }
+
+    /// The one unit that a LOINC code allows: a concentration by mass is not one by amount of substance.
+    pub fn unit_of_loinc(code: &str) -> Option<&'static str> {
+        match code {
+            "2339-0" | "41653-7" => Some("mg/dL"),
+            "15074-8" | "14743-9" => Some("mmol/L"),
+            _ => None,
+        }
+    }
+
     fn expected(self) -> String {
         let (low, high) = self.plausible();
         format!("{} between {low} and {high}", self.codes().ucum)
@@ -334,6 +366,16 @@ impl Metric {
         // a fraction where a percentage belongs: 0.96 is plausible as 0.96 %, and never true
         if self == Self::Spo2 && value > 0.0 && value <= 1.0 {
             return Err(UnitError::Mismatch { metric: self, value, expected: self.expected() });
+        }
+        if self == Self::Glucose {
+            let other = match unit.name {
+                "mg/dL" if value > 0.0 && value < LEAST_MG_DL => Some(format!("at least {LEAST_MG_DL} mg/dL; this is true of mmol/L")),
+                "mmol/L" if value > MOST_MMOL_L => Some(format!("at most {MOST_MMOL_L} mmol/L; this is true of mg/dL")),
+                _ => None,
+            };
+            if let Some(expected) = other {
+                return Err(UnitError::Mismatch { metric: self, value, expected });
+            }
         }
         let converted = if unit.scale == 1.0 && unit.shift == 0.0 { value } else { value * unit.scale + unit.shift };
         let (low, high) = self.plausible();
@@ -431,6 +473,7 @@ mod tests {
             assert_eq!(metric.name().parse(), Ok(metric));
             assert_eq!(metric.units()[0].name, metric.codes().ucum);
         }
+        assert_eq!([Metric::from_snomed("271650006"), Metric::from_loinc("3141-9")], [Some(Metric::DiastolicPressure), Some(Metric::Weight)]);
         assert_eq!(Metric::from_number(0), None);
         assert_eq!(Metric::from_number(15), None);
     }
@@ -456,6 +499,11 @@ mod tests {
             (Metric::Glucose, 5.5, "mmol/L", 99.085_8),
             (Metric::SystolicPressure, 16.0, "kPa", 120.009_852_1),
             (Metric::Spo2, 84.0, "%", 84.0),
+            (Metric::Temperature, 310.15, "K", 37.0),
+            (Metric::Weight, 11.0, "[stone_av]", 69.853_224_98),
+            (Metric::Weight, 2400.0, "[oz_av]", 68.038_855_5),
+            (Metric::Glucose, 0.99, "g/L", 99.0),
+            (Metric::MeanPressure, 12_000.0, "Pa", 90.007_389_1),
         ] {
             let got = metric.convert(value, Some(unit)).unwrap();
             assert!((got - expected).abs() < 1e-6, "{metric} {value} {unit}: {got}");
@@ -468,6 +516,8 @@ mod tests {
             (Metric::Spo2, 0.96, None, "spo2 0.96; expected % between 0 and 100"),
             (Metric::Spo2, 104.0, Some("%"), "spo2 104 %; expected % between 0 and 100"),
             (Metric::HeartRate, 72.0, Some("Hz"), "heart_rate 72 Hz; expected one of /min, bpm, beats/min, breaths/min, 1/min, {beats}/min, {breaths}/min"),
+            (Metric::Glucose, 5.5, Some("mg/dL"), "glucose 5.5; expected at least 20 mg/dL; this is true of mmol/L"),
+            (Metric::Glucose, 99.0, Some("mmol/L"), "glucose 99; expected at most 50 mmol/L; this is true of mg/dL"),
             (Metric::Temperature, f64::NAN, None, "temperature is not a number; leave the reading out when nothing was measured"),
         ] {
             assert_eq!(metric.convert(value, unit).unwrap_err().to_string(), text);

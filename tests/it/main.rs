@@ -5,5 +5,6 @@ mod driven;
 mod evidence;
 mod kill;
 mod mimic;
+mod refusals;
 mod run;
 mod smoke;

@@ -37,7 +37,10 @@ fn open_alert(data: &Value) -> Option<Value> {
 async fn a_newcomer_sees_an_alert_and_acknowledges_it() {
     rustls::crypto::ring::default_provider().install_default().unwrap();
     let began = Instant::now();
-    let mut demo = Process::start(&["demo", "--patients", "12", "--listen", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"]);
+    // the ports it is told are taken, as the usual ones may be: it finds others
+    let taken: Vec<_> = (0..2).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+    let [listen, mqtt] = [0, 1].map(|n: usize| taken[n].local_addr().unwrap().to_string());
+    let mut demo = Process::start(&["demo", "--patients", "12", "--listen", &listen, "--mqtt", &mqtt]);
     let link = demo.line("sign in").split_whitespace().last().unwrap().to_owned();
     let (site, token) = link.split_once("/sign-in#token=").unwrap();
 

@@ -318,8 +318,10 @@ fn rules_that_do_not_compile_say_where_and_what_to_do() {
 
 fn paused(version: u64, pauses: &[(f64, f64)]) -> Input {
     let mut paused = settings(version);
-    paused.pauses =
-        pauses.iter().map(|(from, until)| Pause { from: EventTime(minutes(*from)), until: Some(EventTime(minutes(*until))), reason: "bath".to_owned() }).collect();
+    paused.pauses = pauses
+        .iter()
+        .map(|(from, until)| Pause { from: EventTime(minutes(*from)), until: Some(EventTime(minutes(*until))), reason: "bath".to_owned() })
+        .collect();
     Input::Settings(paused)
 }
 

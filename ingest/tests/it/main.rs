@@ -85,7 +85,13 @@ pub struct Served {
 }
 
 pub fn config() -> Config {
-    Config { listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))), tls: None, max_packet: 256 << 10, budget: 16 << 20 }
+    Config {
+        listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+        tls: None,
+        max_packet: 256 << 10,
+        budget: 16 << 20,
+        mappings: intake::Mappings::shipped().unwrap(),
+    }
 }
 
 pub async fn serve(config: Config, journal: Arc<dyn Journal>) -> Served {

@@ -23,7 +23,7 @@ async fn the_connack_of_mqtt_5_says_what_is_not_offered() {
         ("receive_maximum", "32"),
         ("maximum_qos", "1"),
         ("retain_available", "0"),
-        ("maximum_packet_size", "65536"),
+        ("maximum_packet_size", "262144"),
         ("topic_alias_maximum", "0"),
         ("wildcard_subscription_available", "0"),
         ("subscription_identifier_available", "0"),
