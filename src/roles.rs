@@ -25,7 +25,7 @@ use crate::installation::{self, micros};
 /// All the draining there is: what has not ended by then is named and left.
 const DRAIN: Duration = Duration::from_secs(25);
 /// Of it, for one role, so that those behind it have their turn, and for journal and store.
-const DRAIN_OF_ONE: Duration = Duration::from_secs(10);
+const DRAIN_OF_ONE: Duration = Duration::from_secs(12);
 const CLOSE: Duration = Duration::from_secs(5);
 /// A role that failed is started again after this, and after twice as long each time, up to [`LONGEST`].
 const AGAIN: Duration = Duration::from_secs(1);

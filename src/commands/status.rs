@@ -61,5 +61,5 @@ async fn ready(url: &str) -> anyhow::Result<String> {
 }
 
 fn object(what: &str, state: String) -> Map<String, Value> {
-    json!({"what": what, "state": state}).as_object().cloned().unwrap_or_default()
+    json!({"item": what, "state": state}).as_object().cloned().unwrap_or_default()
 }

@@ -76,7 +76,7 @@ fn what_cannot_be_reached_is_4() {
 fn a_second_process_is_refused_and_nothing_is_readable_by_others() {
     let folder = tempfile::tempdir().unwrap();
     let config = install(&folder.path().join("vigil"), &[]);
-    let mut first = Serving::start(&config, ONE);
+    let first = Serving::start(&config, ONE);
     refused(&["serve", "--config", &config], 1, &["in use by another process", "journal.kind"]);
     let mut pending = vec![folder.path().join("vigil")];
     while let Some(path) = pending.pop() {
