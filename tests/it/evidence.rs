@@ -162,6 +162,16 @@ impl Topics {
         })
     }
 
+    /// The readings of each patient as they were first heard.
+    pub fn order_heard(&self) -> BTreeMap<String, Vec<String>> {
+        let mut heard: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut known = HashSet::new();
+        for reading in self.readings().filter(|reading| known.insert(reading.id)) {
+            heard.entry(reading.patient.to_string()).or_default().push(format!("{} {}", reading.metric, reading.stamped_at));
+        }
+        heard
+    }
+
     /// How many readings one engine takes from each partition's whole log, repetitions and canaries left out.
     pub fn readings_of_the_engine(&self) -> usize {
         let one = |(partition, inputs): (&Partition, &Vec<Arrival>)| {

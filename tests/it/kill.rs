@@ -52,11 +52,13 @@ async fn hold(run: &Run, calm: &Run, readings: usize, patient_of: &BTreeMap<Stri
     let (windows, transitions) = run.topics.equal_one_uninterrupted_run();
     let in_sql = run.topics.equal_batch_sql(&run.ledger, patient_of).await;
     let episodes = run.topics.equal_the_episodes(&run.store).await;
-    // what was under way at a kill comes in another order, and a hold may then be met at a neighbouring row
+    // who was heard in the same order has the same alerts; where a kill changed the order, a hold may be met at a neighbouring row
     let (alerts, undisturbed) = (run.topics.alerts(), calm.topics.alerts());
+    let (order, calm_order) = (run.topics.order_heard(), calm.topics.order_heard());
     for (these, those) in [(&alerts, &undisturbed), (&undisturbed, &alerts)] {
         for (patient, rule, at) in these {
-            let near = |(p, r, t): &(String, String, EventTime)| p == patient && r == rule && Micros((*t - *at).0.abs()) <= LATE;
+            let within = if order.get(patient) == calm_order.get(patient) { Micros::ZERO } else { LATE };
+            let near = |(p, r, t): &(String, String, EventTime)| p == patient && r == rule && Micros((*t - *at).0.abs()) <= within;
             assert!(those.iter().any(near), "{patient} {rule} {at} is in one run only: {alerts:?}, undisturbed {undisturbed:?}");
         }
     }
