@@ -76,8 +76,8 @@ async fn run(arguments: &Arguments) -> Vec<f64> {
     let text = std::fs::read_to_string(&config).unwrap().replace("127.0.0.1:1883", "127.0.0.1:0").replace("127.0.0.1:8080", "127.0.0.1:0");
     std::fs::write(&config, text).unwrap();
     let hub: Value = serde_json::from_str(&done(&["device", "import", recording.to_str().unwrap(), "--config", &config, "--format", "ndjson"])).unwrap();
-    let link = done(&["user", "link", "admin", "--config", &config]);
-    let token = link.trim().split_once("token=").unwrap().1.to_owned();
+    let link: Value = serde_json::from_str(&done(&["user", "link", "admin", "--config", &config])).unwrap();
+    let token = link["sign_in"].as_str().unwrap().split_once("token=").unwrap().1.to_owned();
 
     let mut serving = vigil(&["serve", "--config", &config]).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(serving.stderr.take().unwrap()).lines();

@@ -43,8 +43,10 @@ pub fn code(error: &anyhow::Error) -> ExitCode {
 
 /// What a key of the configuration would put right.
 fn is_configuration(cause: &(dyn std::error::Error + 'static)) -> bool {
-    matches!(cause.downcast_ref(), Some(OpenError::Partitions { .. } | OpenError::OtherInstallation { .. } | OpenError::Unsafe { .. }))
-        || matches!(cause.downcast_ref(), Some(StoreError::OtherPartitions { .. } | StoreError::OtherInstallation { .. } | StoreError::Address(_)))
+    matches!(
+        cause.downcast_ref(),
+        Some(OpenError::Partitions { .. } | OpenError::OtherInstallation { .. } | OpenError::Unsafe { .. } | OpenError::Property { .. })
+    ) || matches!(cause.downcast_ref(), Some(StoreError::OtherPartitions { .. } | StoreError::OtherInstallation { .. } | StoreError::Address(_)))
         || matches!(cause.downcast_ref(), Some(GatewayError::Pem { .. } | GatewayError::MaxPacket(_)))
         || matches!(cause.downcast_ref(), Some(DashboardError::Tls(_)))
 }

@@ -19,11 +19,15 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use roles::Role;
+use serde_json::json;
 
 /// Watches patients at home: vitals in over MQTT, alerts out to who must act.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]
 struct Arguments {
+    /// How to print: a table on a terminal, a JSON object a line in a pipe, when left out
+    #[arg(long, global = true, value_enum)]
+    format: Option<output::Format>,
     #[command(subcommand)]
     command: Command,
 }
@@ -95,18 +99,17 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
+    output::ask(arguments.format);
     match arguments.command {
         Command::Config(ConfigCommand::Check { config }) => {
             let read = config::Config::load(&config)?;
-            let mut out = std::io::stdout();
-            writeln!(out, "{} is good", config.display())?;
-            match read.journal.kind {
-                config::JournalKind::Embedded => writeln!(out, "journal  embedded  {}", read.path(&read.journal.path).display())?,
-                config::JournalKind::Kafka => writeln!(out, "journal  kafka     {}", read.journal.bootstrap)?,
-            }
-            writeln!(out, "store    {}", read.store_shown())?;
-            writeln!(out, "lake     {}", read.path(&read.lake.path).display())?;
-            Ok(())
+            let (kind, at) = match read.journal.kind {
+                config::JournalKind::Embedded => ("embedded", read.path(&read.journal.path).display().to_string()),
+                config::JournalKind::Kafka => ("kafka", read.journal.bootstrap.clone()),
+            };
+            let (file, store, lake) = (config.display().to_string(), read.store_shown(), read.path(&read.lake.path).display().to_string());
+            let row = json!({"config": file, "journal": {"kind": kind, "at": at}, "store": store, "lake": lake});
+            Ok(output::tell(&row, format_args!("{file} is good\njournal  {kind}  {at}\nstore    {store}\nlake     {lake}"))?)
         }
         Command::Demo(demo) => runtime()?.block_on(commands::demo::run(demo)),
         Command::Init(init) => runtime()?.block_on(commands::init::run(init)),

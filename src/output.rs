@@ -1,6 +1,7 @@
 //! What a command prints: a table on a terminal, one JSON object a line in a pipe. Progress goes elsewhere (stderr).
 
 use std::io::{IsTerminal, Write};
+use std::sync::OnceLock;
 
 use clap::ValueEnum;
 use serde_json::{Map, Value};
@@ -12,17 +13,38 @@ pub enum Format {
     Ndjson,
 }
 
-impl Format {
-    /// What was asked for, or what suits where it goes.
-    pub fn or_default(asked: Option<Self>) -> Self {
-        asked.unwrap_or(if std::io::stdout().is_terminal() { Self::Table } else { Self::Ndjson })
+/// What `--format` asked for.
+static ASKED: OnceLock<Format> = OnceLock::new();
+
+/// Every command prints as it was asked to; said once, before the command runs.
+pub fn ask(format: Option<Format>) {
+    if let Some(format) = format {
+        ASKED.get_or_init(|| format);
+    }
+}
+
+/// What was asked for, or what suits where it goes.
+pub fn format() -> Format {
+    ASKED.get().copied().unwrap_or(if std::io::stdout().is_terminal() { Format::Table } else { Format::Ndjson })
+}
+
+/// Prints one object.
+pub fn print_one(row: &Value) -> std::io::Result<()> {
+    print(row.as_object().map(std::slice::from_ref).unwrap_or_default())
+}
+
+/// Prints one object for programs; for people, the words.
+pub fn tell(row: &Value, words: impl std::fmt::Display) -> std::io::Result<()> {
+    match format() {
+        Format::Table => writeln!(std::io::stdout(), "{words}"),
+        Format::Json | Format::Ndjson => print_one(row),
     }
 }
 
 /// Prints rows that all have the same keys.
-pub fn print(format: Format, rows: &[Map<String, Value>]) -> std::io::Result<()> {
+pub fn print(rows: &[Map<String, Value>]) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    match format {
+    match format() {
         Format::Json => writeln!(out, "{:#}", Value::Array(rows.iter().cloned().map(Value::Object).collect())),
         Format::Ndjson => rows.iter().try_for_each(|row| writeln!(out, "{}", Value::Object(row.clone()))),
         Format::Table => {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use schemas::{AlertId, Arrived, Cause, EventTime, Evidence, Metric, Micros, PatientId, RuleId, Settings, Transition, TransitionKind};
+use schemas::{AlertId, Arrived, Cause, EventTime, Evidence, Metric, Micros, Origin, PatientId, RuleId, Settings, Transition, TransitionKind};
 use serde::{Deserialize, Serialize};
 
 use crate::api::{Config, OpenAlert, Output};
@@ -106,6 +106,7 @@ impl More<'_> {
 /// The outputs of one input, numbered as they come.
 pub(crate) struct Told<'a> {
     pub cause: Cause,
+    pub origin: Origin,
     pub window: Micros,
     pub version: u64,
     pub outputs: &'a mut Vec<Output>,
@@ -116,6 +117,12 @@ impl Told<'_> {
         let cause = self.cause;
         self.cause.ordinal += 1;
         cause
+    }
+
+    /// The id of an alert that this input raises at a row (decision 005).
+    fn alert(&self, patient: &PatientId, rule: &Rule, state: &RuleState, row: EventTime) -> AlertId {
+        let before = state.told.iter().filter(|(from, to)| (*from..=*to).contains(&row.0)).count();
+        AlertId::by_row(patient, &rule.id, self.version, row, before as u64, &self.origin)
     }
 
     pub fn window(&mut self, closed: &Closed) {
@@ -605,9 +612,8 @@ fn late_stretches(rule: &Rule, state: &mut RuleState, group: &[(&Row, &Answer)],
             .or_else(|| group.iter().map(|(row, _)| *row).find(|row| (since..ended).contains(&row.at.0)));
         let evidence = row.map(|row| evidence(rule, row)).unwrap_or_default();
         let readings = state.rows.get(&up).map_or(1, |said| said.readings);
-        let alert = AlertId::by_input(patient, &rule.id, told.cause.offset, told.cause.ordinal);
         let open = Open {
-            alert,
+            alert: told.alert(patient, rule, state, EventTime(up)),
             row: EventTime(up),
             raised_at: EventTime(up),
             since: EventTime(since),
@@ -645,9 +651,8 @@ fn forward(rule: &Rule, state: &mut RuleState, row: &Row, said: Answer, clock: A
             pending.row = row.at;
             let pending = *pending;
             if row.at - pending.since >= rule.hold {
-                let alert = AlertId::by_input(patient, &rule.id, told.cause.offset, told.cause.ordinal);
                 let open = Open {
-                    alert,
+                    alert: told.alert(patient, rule, state, row.at),
                     row: row.at,
                     raised_at: row.at,
                     since: pending.since,

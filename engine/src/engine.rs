@@ -108,7 +108,7 @@ impl Engine {
     }
 
     const fn told<'a>(&self, step: &Step, outputs: &'a mut Vec<Output>) -> Told<'a> {
-        Told { cause: Cause { offset: step.offset, ordinal: 0 }, window: self.config.window, version: self.decide.version, outputs }
+        Told { cause: Cause { offset: step.offset, ordinal: 0 }, origin: step.origin, window: self.config.window, version: self.decide.version, outputs }
     }
 
     /// All rows of a rule at once.

@@ -53,6 +53,7 @@ pub(crate) enum News {
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
     pub offset: schemas::Offset,
+    pub origin: schemas::Origin,
     /// The partition's clock once this input was in.
     pub clock: Arrived,
     /// Windows the clock closed before this input, each with its due.
@@ -92,7 +93,8 @@ impl Fold {
     pub fn step(&mut self, config: &Config, book: &RuleBook, arrival: &Arrival, stats: &mut Stats) -> Step {
         self.clock = self.clock.max(arrival.arrived_at);
         let idle = self.close_idle(config);
-        let mut step = Step { offset: arrival.offset, clock: self.clock, idle, windows: Vec::new(), rows: Vec::new(), news: News::Nothing };
+        let (offset, origin) = (arrival.offset, arrival.input.origin());
+        let mut step = Step { offset, origin, clock: self.clock, idle, windows: Vec::new(), rows: Vec::new(), news: News::Nothing };
         stats.inputs += 1;
         match &arrival.input {
             Input::Reading(reading) => self.reading(config, book, arrival, reading, &mut step, stats),

@@ -163,6 +163,10 @@ pub enum OpenError {
     NotAJournal { path: String, reason: String },
     #[error("topic {topic}: {reason}")]
     Unsafe { topic: String, reason: String },
+    #[error(
+        "journal.properties: {key} may undo what the journal promises; only how brokers are reached and trusted, and how much is fetched at once, is set there: take it out"
+    )]
+    Property { key: String },
     #[error("cannot reach Kafka at {address}: {reason}")]
     Unreachable { address: String, reason: String },
     #[error("{path}: {source}")]

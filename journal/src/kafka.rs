@@ -48,7 +48,7 @@ pub struct KafkaConfig {
     pub development: bool,
     /// Of topics that are made here.
     pub retention: Duration,
-    /// Of librdkafka, for example `security.protocol`. What the promises rest on cannot be changed here.
+    /// Of librdkafka, for example `security.protocol`; one that the promises could rest on is refused.
     pub properties: Vec<(String, String)>,
     /// Before every name: several installations on one cluster.
     pub prefix: String,
@@ -96,6 +96,9 @@ struct Inner {
 impl KafkaJournal {
     /// Makes what is missing and verifies what is there. Blocks: 10 s until Kafka counts as unreachable, 30 s while it makes topics.
     pub fn open(config: &KafkaConfig) -> Result<Self, OpenError> {
+        if let Some(key) = client::not_adjustable(config) {
+            return Err(OpenError::Property { key: key.to_owned() });
+        }
         let producer = Producer::new(client::base(config), config.budget).map_err(failed)?;
         let topics = Topics::reach(config, &producer)?;
         let meta = identity::wanted(config);

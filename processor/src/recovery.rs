@@ -76,7 +76,7 @@ impl Worker {
         let raised = Transition {
             cause: Cause { offset: last, ordinal: u32::MAX - 1 },
             kind: TransitionKind::Raised,
-            alert: AlertId::by_input(&patient, &rule, from, u32::MAX),
+            alert: AlertId::by_offset(&patient, &rule, from),
             patient,
             rule,
             rule_name: "Gap in the journal".to_owned(),

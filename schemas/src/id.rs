@@ -181,10 +181,35 @@ impl ReadingId {
     }
 }
 
+/// What tells an input that has an effect from every other one of its patient, in whatever log it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// With the value's bits: another value under the same id is a correction.
+    Reading(ReadingId, u64),
+    Void(ReadingId),
+    Settings(u64),
+    RuleSet(u64),
+    Tick,
+}
+
 impl AlertId {
-    /// SEMANTICS 19: an alert raised by an input.
-    pub fn by_input(patient: &PatientId, rule: &RuleId, input: Offset, ordinal: u32) -> Self {
-        Self::of(&[b"input", patient.as_bytes(), rule.as_str().as_bytes(), &input.0.to_le_bytes(), &ordinal.to_le_bytes()])
+    /// An alert that an input raised at a row: `before` says how many alerts that row had been part of. Nothing here depends on where the
+    /// input stands in a log, so two logs of the same readings raise the same alerts.
+    pub fn by_row(patient: &PatientId, rule: &RuleId, rule_version: u64, row: EventTime, before: u64, origin: &Origin) -> Self {
+        let (kind, what, value) = match origin {
+            Origin::Reading(id, value) => (&b"reading"[..], &id.0[..], *value),
+            Origin::Void(id) => (&b"void"[..], &id.0[..], 0),
+            Origin::Settings(version) => (&b"settings"[..], &[][..], *version),
+            Origin::RuleSet(version) => (&b"rules"[..], &[][..], *version),
+            Origin::Tick => (&b"tick"[..], &[][..], 0),
+        };
+        let rule_version = rule_version.to_le_bytes();
+        let numbers = [row.0.to_le_bytes(), before.to_le_bytes(), value.to_le_bytes()].concat();
+        Self::of(&[b"row", patient.as_bytes(), rule.as_str().as_bytes(), &rule_version, &numbers, kind, what])
+    }
+    /// An alert about a place in a log.
+    pub fn by_offset(patient: &PatientId, rule: &RuleId, offset: Offset) -> Self {
+        Self::of(&[b"offset", patient.as_bytes(), rule.as_str().as_bytes(), &offset.0.to_le_bytes()])
     }
     /// SEMANTICS 19: an alert raised by a timer, which a tick cannot change.
     pub fn by_timer(patient: &PatientId, rule: &RuleId, due: crate::Arrived) -> Self {
@@ -216,8 +241,8 @@ mod tests {
     #[test]
     fn hash_ids_round_trip_and_keep_their_parts_apart() {
         let rule = RuleId::parse("r").unwrap();
-        let a = AlertId::by_input(&PatientId::parse("ab").unwrap(), &rule, Offset(1), 0);
-        let b = AlertId::by_input(&PatientId::parse("a").unwrap(), &RuleId::parse("br").unwrap(), Offset(1), 0);
+        let a = AlertId::by_offset(&PatientId::parse("ab").unwrap(), &rule, Offset(1));
+        let b = AlertId::by_offset(&PatientId::parse("a").unwrap(), &RuleId::parse("br").unwrap(), Offset(1));
         assert_ne!(a, b);
         assert_eq!(a.to_string().parse(), Ok(a));
     }

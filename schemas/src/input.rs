@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use prost::Message;
 
-use crate::{DeviceId, EventTime, IdError, Metric, Micros, PatientId, ReadingId, pb};
+use crate::{DeviceId, EventTime, IdError, Metric, Micros, Origin, PatientId, ReadingId, pb};
 
 /// One record of `vigil.inputs`.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +16,19 @@ pub enum Input {
     RuleSet(RuleSet),
     /// Time has passed; the record's `arrived_at` says how much.
     Tick,
+}
+
+impl Input {
+    /// What tells it from every other input.
+    pub const fn origin(&self) -> Origin {
+        match self {
+            Self::Reading(reading) => Origin::Reading(reading.id, reading.value.to_bits()),
+            Self::Void(void) => Origin::Void(void.reading),
+            Self::Settings(settings) => Origin::Settings(settings.version),
+            Self::RuleSet(rules) => Origin::RuleSet(rules.version),
+            Self::Tick => Origin::Tick,
+        }
+    }
 }
 
 /// What intake did to a device's stamp.

@@ -14,7 +14,7 @@ mod private;
 mod time;
 
 pub use arrow_schemas::{alerts_schema, dead_letters_schema, inputs_schema, windows_schema};
-pub use id::{AlertId, DeviceId, IdError, PatientId, ReadingId, RuleId};
+pub use id::{AlertId, DeviceId, IdError, Origin, PatientId, ReadingId, RuleId};
 pub use input::{ClockState, DecodeError, Input, Pause, Reading, RuleSet, Settings, Void};
 pub use metric::{Codes, Metric, Unit, UnitError, UnknownMetric};
 pub use output::{Cause, DeadLetter, Evidence, LatePolicy, Priority, Reason, Transition, TransitionKind, Window};

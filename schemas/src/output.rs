@@ -373,7 +373,7 @@ mod tests {
         let transition = Transition {
             cause,
             kind: TransitionKind::Raised,
-            alert: AlertId::by_input(&patient, &rule, Offset(7), 1),
+            alert: AlertId::by_offset(&patient, &rule, Offset(7)),
             patient,
             rule,
             rule_name: "Low oxygen saturation".to_owned(),

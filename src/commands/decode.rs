@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::exit::Usage;
 use crate::installation::now;
-use crate::output::{self, Format};
+use crate::output;
 
 #[derive(Debug, Args)]
 pub struct Decode {
@@ -22,8 +22,6 @@ pub struct Decode {
     /// One that comes with Vigil, by its name, or a file
     #[arg(long)]
     pub mapping: Option<String>,
-    #[arg(long, value_enum)]
-    pub format: Option<Format>,
 }
 
 pub fn run(args: &Decode) -> anyhow::Result<()> {
@@ -48,7 +46,7 @@ pub fn run(args: &Decode) -> anyhow::Result<()> {
     }
     let explained = intake::explain(&payload, format, now());
     let rows: Vec<_> = explained.iter().filter_map(row).collect();
-    output::print(Format::or_default(args.format), &rows)?;
+    output::print(&rows)?;
     let refused = explained.iter().filter(|one| one.outcome.is_err()).count();
     anyhow::ensure!(refused == 0, "{refused} of {} entries would be dead letters", explained.len());
     Ok(())

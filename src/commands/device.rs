@@ -26,8 +26,6 @@ pub enum DeviceCommand {
         id: String,
         #[arg(long, default_value = "vigil.toml")]
         config: PathBuf,
-        #[arg(long, value_enum)]
-        format: Option<Format>,
     },
     /// Refuses the device's credentials from now on
     Revoke {
@@ -57,8 +55,6 @@ pub struct Add {
     pub test: bool,
     #[arg(long, default_value = "vigil.toml")]
     pub config: PathBuf,
-    #[arg(long, value_enum)]
-    pub format: Option<Format>,
 }
 
 #[derive(Debug, Args)]
@@ -73,8 +69,6 @@ pub struct Import {
     pub ward: Option<String>,
     #[arg(long, default_value = "vigil.toml")]
     pub config: PathBuf,
-    #[arg(long, value_enum)]
-    pub format: Option<Format>,
 }
 
 #[derive(Debug, Args)]
@@ -91,20 +85,20 @@ pub async fn run(command: DeviceCommand) -> anyhow::Result<()> {
         DeviceCommand::Add(args) => add(args).await,
         DeviceCommand::Import(args) => super::import::run(args).await,
         DeviceCommand::Assign(args) => assign(args).await,
-        DeviceCommand::Password { id, config, format } => {
+        DeviceCommand::Password { id, config } => {
             let config = Config::load(&config)?;
             let store = installation::open_store(&config).await?;
             let id = DeviceId::parse(&id)?;
             store.device(&id).await?;
             let password = store.new_device_password(&id, now()).await?;
             store.close().await;
-            show(&config, format, &id, Some(password.as_str()), None)
+            show(&config, &id, Some(password.as_str()), None)
         }
         DeviceCommand::Revoke { id, config } => {
             let store = installation::open_store(&Config::load(&config)?).await?;
             store.revoke_device(&DeviceId::parse(&id)?, now()).await?;
             store.close().await;
-            Ok(())
+            Ok(output::tell(&json!({"device": id, "revoked": true}), format_args!("{id} is refused from now on"))?)
         }
     }
 }
@@ -135,14 +129,13 @@ async fn add(args: Add) -> anyhow::Result<()> {
         Some(_) => None,
     };
     store.close().await;
-    show(&config, args.format, &id, password.as_deref().map(String::as_str), assignment.map(|assignment| assignment.patient))
+    show(&config, &id, password.as_deref().map(String::as_str), assignment.map(|assignment| assignment.patient))
 }
 
-fn show(config: &Config, format: Option<Format>, id: &DeviceId, password: Option<&str>, patient: Option<PatientId>) -> anyhow::Result<()> {
+fn show(config: &Config, id: &DeviceId, password: Option<&str>, patient: Option<PatientId>) -> anyhow::Result<()> {
     let row = json!({"device": id, "password": password.map(Value::from).unwrap_or_default(), "patient": patient.map(|p| Value::from(p.to_string())).unwrap_or_default()});
-    let format = Format::or_default(format);
-    output::print(format, row.as_object().map(std::slice::from_ref).unwrap_or_default())?;
-    if let (Format::Table, Some(password), Some(listen)) = (format, password, config.ingest.listen.0) {
+    output::print_one(&row)?;
+    if let (Format::Table, Some(password), Some(listen)) = (output::format(), password, config.ingest.listen.0) {
         let mut out = std::io::stdout();
         writeln!(out, "\nThe password is shown this once; `vigil device password {id}` makes another. To publish a reading:\n")?;
         writeln!(out, "  {}", mosquitto_pub(id, password, listen))?;
@@ -178,5 +171,6 @@ async fn assign(args: Assign) -> anyhow::Result<()> {
         })
         .await?;
     store.close().await;
-    Ok(())
+    let words = patient.map_or_else(|| format!("{device} is nobody's from {at} on"), |patient| format!("{device} is {patient}'s from {at} on"));
+    Ok(output::tell(&json!({"device": device, "patient": patient, "from": at}), words)?)
 }

@@ -10,7 +10,7 @@ use super::device::Import;
 use super::patient;
 use crate::config::Config;
 use crate::installation::{self, now};
-use crate::output::{self, Format};
+use crate::output;
 use crate::recording;
 
 /// A recording may be played to an earlier end than now.
@@ -54,7 +54,7 @@ pub async fn run(args: Import) -> anyhow::Result<()> {
     let password = store.new_device_password(&hub, now()).await?;
     store.close().await;
     let row = json!({"device": hub, "password": password.as_str(), "patients": patients.len(), "devices": worn.len(), "values": rows.len()});
-    Ok(output::print(Format::or_default(args.format), row.as_object().map(std::slice::from_ref).unwrap_or_default())?)
+    Ok(output::print_one(&row)?)
 }
 
 fn device(id: &DeviceId, model: &str, hub: Option<&DeviceId>, since: EventTime) -> Device {

@@ -1,13 +1,14 @@
 //! `vigil init DIR`.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::json;
 use store::wards::Ward;
 
 use crate::config::Config;
 use crate::installation::{self, Plan};
+use crate::output;
 
 #[derive(Debug, Args)]
 pub struct Init {
@@ -52,12 +53,15 @@ pub async fn run(args: Init) -> anyhow::Result<()> {
     let ward = Ward { name: args.ward.clone(), id: args.ward, timezone: args.timezone };
     let made = installation::make(&args.dir, &Plan { admin: &args.admin, ward, partitions: args.partitions, keys: &keys }).await?;
     let config = Config::load(&made.config)?;
-    let mut out = std::io::stdout();
-    writeln!(out, "made      {}", made.config.display())?;
-    writeln!(out, "start     vigil serve --config {}", made.config.display())?;
-    writeln!(out, "sign in   {}/sign-in#token={}", config.dashboard_url(None), *made.link)?;
-    writeln!(out, "          once, within 24 hours, as {}; `vigil user link {}` makes another", args.admin, args.admin)?;
-    writeln!(out, "patient   vigil patient add --config {} --help", made.config.display())?;
-    writeln!(out, "device    vigil device add --config {} --help", made.config.display())?;
-    Ok(())
+    let (file, link) = (made.config.display(), format!("{}/sign-in#token={}", config.dashboard_url(None), *made.link));
+    let admin = &args.admin;
+    let words = format_args!(
+        "made      {file}
+start     vigil serve --config {file}
+sign in   {link}
+          once, within 24 hours, as {admin}; `vigil user link {admin}` makes another
+patient   vigil patient add --config {file} --help
+device    vigil device add --config {file} --help"
+    );
+    Ok(output::tell(&json!({"config": file.to_string(), "user": admin, "sign_in": link}), words)?)
 }

@@ -13,7 +13,7 @@ use store::registry::{Patient, Sex};
 use crate::config::Config;
 use crate::exit::{Usage, usage};
 use crate::installation::{self, console, now};
-use crate::output::{self, Format};
+use crate::output;
 
 #[derive(Debug, Subcommand)]
 pub enum PatientCommand {
@@ -23,8 +23,6 @@ pub enum PatientCommand {
     List {
         #[arg(long, default_value = "vigil.toml")]
         config: PathBuf,
-        #[arg(long, value_enum)]
-        format: Option<Format>,
     },
 }
 
@@ -48,14 +46,12 @@ pub struct Add {
     pub ward: Option<String>,
     #[arg(long, default_value = "vigil.toml")]
     pub config: PathBuf,
-    #[arg(long, value_enum)]
-    pub format: Option<Format>,
 }
 
 pub async fn run(command: PatientCommand) -> anyhow::Result<()> {
     match command {
         PatientCommand::Add(args) => add(args).await,
-        PatientCommand::List { config, format } => {
+        PatientCommand::List { config } => {
             let store = installation::open_store(&Config::load(&config)?).await?;
             let patients = store.patients(None).await?;
             let person = console();
@@ -66,7 +62,7 @@ pub async fn run(command: PatientCommand) -> anyhow::Result<()> {
                 .iter()
                 .filter_map(|p| json!({"patient": p.id, "ward": p.ward, "monitored": p.monitored, "name": p.name.reveal()}).as_object().cloned())
                 .collect();
-            Ok(output::print(Format::or_default(format), &rows)?)
+            Ok(output::print(&rows)?)
         }
     }
 }
@@ -94,7 +90,7 @@ async fn add(args: Add) -> anyhow::Result<()> {
     enrol(&store, &patient, BTreeMap::new()).await?;
     store.close().await;
     let row = json!({"patient": id, "ward": ward});
-    Ok(output::print(Format::or_default(args.format), row.as_object().map(std::slice::from_ref).unwrap_or_default())?)
+    Ok(output::print_one(&row)?)
 }
 
 /// The patient and their first settings, or neither.

@@ -17,11 +17,11 @@ use crate::device::{self, Account, Device, Verdict, WINDOW};
 use crate::exit::usage;
 use crate::installation::now;
 use crate::ledger::{Entry, Ledger};
-use crate::output::{self, Format};
+use crate::output;
 use crate::recording::{self, Recorded};
 
-/// How a publish may wait for its PUBACK before the command gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a publish may wait for its PUBACK before the command gives up: a broker may be started again meanwhile.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Args)]
 pub struct Replay {
@@ -45,8 +45,6 @@ pub struct Replay {
     /// Keeps every publish and every PUBACK here, fsynced
     #[arg(long)]
     pub ledger: Option<PathBuf>,
-    #[arg(long, value_enum)]
-    pub format: Option<Format>,
 }
 
 pub async fn run(args: Replay) -> anyhow::Result<()> {
@@ -68,25 +66,22 @@ pub async fn run(args: Replay) -> anyhow::Result<()> {
     let first = rows.first().map_or(end, |row| row.stored_at);
     let (mut accepted, mut refused) = (0u64, 0u64);
     let stop = serve::on_signal()?;
+    // told to end: what is under way gets its PUBACK, nothing more is begun
     let mut verdicts = stream::iter(rows.iter().enumerate())
-        .map(|(seq, row)| {
-            let (device, ledger, due, stop) = (&device, ledger.clone(), due(began, row.stored_at - first, args.speed), &stop);
-            async move {
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => return Ok(None),
-                    () = tokio::time::sleep_until(due.unwrap_or(began).into()) => {}
-                }
-                publish(device, &ledger, seq as u64, row).await.map(Some)
+        .then(|(seq, row)| async move {
+            if let Some(due) = due(began, row.stored_at - first, args.speed) {
+                tokio::time::sleep_until(due.into()).await;
             }
+            (seq as u64, row)
         })
-        .buffered(WINDOW);
+        .take_until(stop.cancelled())
+        .map(|(seq, row)| publish(&device, &ledger, seq, row))
+        .buffered(WINDOW)
+        .boxed_local();
     while let Some(verdict) = verdicts.next().await {
         match verdict? {
-            Some(Verdict::Accepted) => accepted += 1,
-            Some(Verdict::Refused(_)) => refused += 1,
-            // told to end: what is under way gets its PUBACK, nothing more is begun
-            None => break,
+            Verdict::Accepted => accepted += 1,
+            Verdict::Refused(_) => refused += 1,
         }
         bar.inc(1);
     }
@@ -97,7 +92,7 @@ pub async fn run(args: Replay) -> anyhow::Result<()> {
     writer.finish()?;
     let seconds = began.elapsed().as_secs_f64();
     let row = json!({"published": accepted + refused, "accepted": accepted, "refused": refused, "seconds": (seconds * 1000.0).round() / 1000.0});
-    output::print(Format::or_default(args.format), row.as_object().map(std::slice::from_ref).unwrap_or_default())?;
+    output::print_one(&row)?;
     Ok(())
 }
 
@@ -109,7 +104,7 @@ async fn publish(device: &Device, ledger: &Ledger, seq: u64, row: &Recorded) -> 
     }]})
     .to_string();
     ledger.write(Entry::Publish { seq, topic: topic.clone(), payload: payload.clone() })?;
-    let verdict = tokio::time::timeout(PATIENCE, device.publish(&topic, Bytes::from(payload))).await.context("no PUBACK within a minute")??;
+    let verdict = tokio::time::timeout(PATIENCE, device.publish(&topic, Bytes::from(payload))).await.context("no PUBACK within 5 minutes")??;
     let refused = match &verdict {
         Verdict::Accepted => None,
         Verdict::Refused(reason) => Some(reason.clone()),

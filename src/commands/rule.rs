@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Subcommand;
+use serde_json::json;
 
 use crate::config::Config;
 use crate::installation::{self, console, now};
+use crate::output;
 
 #[derive(Debug, Subcommand)]
 pub enum RuleCommand {
@@ -27,11 +29,11 @@ pub enum RuleCommand {
 }
 
 pub async fn run(command: RuleCommand) -> anyhow::Result<()> {
-    let mut out = std::io::stdout();
     match command {
         RuleCommand::Check { file } => {
             let (_, count) = read(&file)?;
-            writeln!(out, "{} is good: {count} rules", file.display())?;
+            let file = file.display().to_string();
+            output::tell(&json!({"file": file, "rules": count}), format_args!("{file} is good: {count} rules"))?;
         }
         RuleCommand::Load { file, config } => {
             let (toml, count) = read(&file)?;
@@ -39,13 +41,17 @@ pub async fn run(command: RuleCommand) -> anyhow::Result<()> {
             let before = store.rules().await?.map_or(0, |rules| rules.version);
             let loaded = store.put_rules(&toml, &console(), before, now()).await?;
             store.close().await;
-            writeln!(out, "version {}: {count} rules, in force as soon as the installation runs", loaded.version)?;
+            let version = loaded.version;
+            let words = format_args!("version {version}: {count} rules, in force as soon as the installation runs");
+            output::tell(&json!({"version": version, "rules": count}), words)?;
         }
         RuleCommand::Show { config } => {
             let store = installation::open_store(&Config::load(&config)?).await?;
             let rules = store.rules().await?;
             store.close().await;
             let rules = rules.context("no rules were ever loaded; `vigil rule load FILE` does so")?;
+            // a file, wherever it goes
+            let mut out = std::io::stdout();
             writeln!(out, "# version {}, by {}", rules.version, rules.author)?;
             write!(out, "{}", rules.toml)?;
         }

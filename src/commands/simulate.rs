@@ -15,7 +15,7 @@ use super::serve;
 use crate::device::{self, Account, Device, Verdict};
 use crate::exit::usage;
 use crate::installation::{micros, now};
-use crate::output::{self, Format};
+use crate::output;
 use crate::ward::Patient;
 
 /// Simulated seconds between two measurements of a monitor.
@@ -40,8 +40,6 @@ pub struct Simulate {
     pub seconds: f64,
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    #[arg(long, value_enum)]
-    pub format: Option<Format>,
 }
 
 /// Whose part is played, and how.
@@ -88,7 +86,7 @@ pub async fn run(args: Simulate) -> anyhow::Result<()> {
     });
     let tally = play(Fleet { accounts, deteriorating: args.deteriorating, speed: args.speed, seed: args.seed, before_s: 0.0 }, stop).await?;
     let row = json!({"accepted": tally.accepted, "refused": tally.refused});
-    output::print(Format::or_default(args.format), row.as_object().map(std::slice::from_ref).unwrap_or_default())?;
+    output::print_one(&row)?;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use store::episodes::{EpisodeFilter, State};
 use crate::config::Config;
 use crate::exit::Unreachable;
 use crate::installation::{self, now};
-use crate::output::{self, Format};
+use crate::output;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -19,8 +19,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Status {
     #[arg(long, default_value = "vigil.toml")]
     pub config: PathBuf,
-    #[arg(long, value_enum)]
-    pub format: Option<Format>,
 }
 
 pub async fn run(args: Status) -> anyhow::Result<()> {
@@ -50,7 +48,7 @@ pub async fn run(args: Status) -> anyhow::Result<()> {
             Err(error) => format!("{url} {error:#}"),
         },
     );
-    output::print(Format::or_default(args.format), &rows)?;
+    output::print(&rows)?;
     ready.map(drop).map_err(|error| Unreachable(format!("the dashboard at {url} does not answer ({error:#}); is `vigil serve` running?")).into())
 }
 

@@ -1,6 +1,5 @@
 //! `vigil user`: who may sign in, and tokens for programs.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Subcommand;
@@ -10,7 +9,7 @@ use store::users::{Role, User};
 
 use crate::config::Config;
 use crate::installation::{self, now};
-use crate::output::{self, Format};
+use crate::output;
 
 #[derive(Debug, Subcommand)]
 pub enum UserCommand {
@@ -58,8 +57,6 @@ pub enum UserCommand {
         scope: Vec<String>,
         #[arg(long, default_value = "vigil.toml")]
         config: PathBuf,
-        #[arg(long, value_enum)]
-        format: Option<Format>,
     },
 }
 
@@ -80,14 +77,21 @@ pub async fn run(command: UserCommand) -> anyhow::Result<()> {
             let mut line = zeroize::Zeroizing::new(String::new());
             std::io::stdin().read_line(&mut line)?;
             store.set_password(&name, line.trim_end_matches(['\r', '\n'])).await?;
+            output::tell(&json!({"user": name, "password": "set"}), format_args!("the password of {name} is set"))?;
         }
-        UserCommand::Disable { name, .. } => store.disable_user(&name, now()).await?,
-        UserCommand::Revoke { id, .. } => store.revoke_api_token(&id, now()).await?,
-        UserCommand::Token { name, label, scope, format, .. } => {
+        UserCommand::Disable { name, .. } => {
+            store.disable_user(&name, now()).await?;
+            output::tell(&json!({"user": name, "disabled": true}), format_args!("{name} is refused from now on"))?;
+        }
+        UserCommand::Revoke { id, .. } => {
+            store.revoke_api_token(&id, now()).await?;
+            output::tell(&json!({"id": id, "revoked": true}), format_args!("the token {id} is refused from now on"))?;
+        }
+        UserCommand::Token { name, label, scope, .. } => {
             let scopes: Vec<&str> = scope.iter().map(String::as_str).collect();
             let (made, token) = store.new_api_token(&name, &label, &scopes, now(), None).await?;
             let row = json!({"id": made.id, "token": token.as_str(), "scopes": made.scopes.join(" ")});
-            output::print(Format::or_default(format), row.as_object().map(std::slice::from_ref).unwrap_or_default())?;
+            output::print_one(&row)?;
         }
     }
     store.close().await;
@@ -96,6 +100,6 @@ pub async fn run(command: UserCommand) -> anyhow::Result<()> {
 
 async fn link(config: &Config, store: &store::Store, name: &str) -> anyhow::Result<()> {
     let token = store.new_one_time_link(name, now() + Micros::hours(24)).await?;
-    writeln!(std::io::stdout(), "{}/sign-in#token={}", config.dashboard_url(None), token.as_str())?;
-    Ok(())
+    let link = format!("{}/sign-in#token={}", config.dashboard_url(None), token.as_str());
+    Ok(output::tell(&json!({"user": name, "sign_in": link}), &link)?)
 }

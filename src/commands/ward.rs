@@ -9,7 +9,7 @@ use store::wards::Ward;
 use crate::config::Config;
 use crate::exit::usage;
 use crate::installation;
-use crate::output::{self, Format};
+use crate::output;
 
 #[derive(Debug, Subcommand)]
 pub enum WardCommand {
@@ -29,8 +29,6 @@ pub enum WardCommand {
     List {
         #[arg(long, default_value = "vigil.toml")]
         config: PathBuf,
-        #[arg(long, value_enum)]
-        format: Option<Format>,
     },
 }
 
@@ -42,12 +40,12 @@ pub async fn run(command: WardCommand) -> anyhow::Result<()> {
             store.put_ward(&Ward { name: name.unwrap_or_else(|| id.clone()), id, timezone }).await?;
             store.close().await;
         }
-        WardCommand::List { config, format } => {
+        WardCommand::List { config } => {
             let store = installation::open_store(&Config::load(&config)?).await?;
             let wards = store.wards().await?;
             store.close().await;
             let rows = wards.iter().filter_map(|w| json!({"ward": w.id, "name": w.name, "timezone": w.timezone}).as_object().cloned()).collect::<Vec<_>>();
-            output::print(Format::or_default(format), &rows)?;
+            output::print(&rows)?;
         }
     }
     Ok(())

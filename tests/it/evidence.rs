@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::DataType;
 use datafusion::prelude::SessionContext;
 use engine::{Arrival, Engine, Output};
 use journal::{Event, Journal, Mode, Record, Start, Topic};
-use schemas::{CANARY_RULE, Cause, DeadLetter, EventTime, Input, Partition, Reading, Transition, TransitionKind, Window};
+use schemas::{AlertId, CANARY_RULE, Cause, DeadLetter, EventTime, Input, Partition, Reading, Transition, TransitionKind, Window};
 use serde_json::Value;
 
 /// A publish as the devices remember it.
@@ -216,34 +218,15 @@ impl Topics {
     }
 
     /// P5: the last revision of every closed window is what batch SQL says of the ledger.
-    pub async fn equal_batch_sql(&self, ledger: &[Published], patient_of: &BTreeMap<String, String>) -> usize {
-        let mut distinct = BTreeMap::new();
-        for one in ledger.iter().filter(|one| one.accepted == Some(true)) {
-            distinct.insert((one.device.clone(), one.metric.clone(), one.measured_at), one.value.unwrap());
-        }
-        let column = |of: &dyn Fn(&(String, String, EventTime)) -> String| Arc::new(StringArray::from_iter_values(distinct.keys().map(of))) as ArrayRef;
-        let batch = RecordBatch::try_from_iter([
-            ("patient", column(&|key| patient_of[&key.0].clone())),
-            ("metric", column(&|key| key.1.clone())),
-            ("at", Arc::new(Int64Array::from_iter_values(distinct.keys().map(|key| key.2.0)))),
-            ("value", Arc::new(Float64Array::from_iter_values(distinct.values().copied()))),
-        ])
-        .unwrap();
-        let context = SessionContext::new();
-        context.register_batch("ledger", batch).unwrap();
+    pub async fn equal_batch_sql(&self, ledger: &SessionContext) -> usize {
         let sql = "SELECT patient, metric, at - at % 300000000 AS start, count(*) AS n, sum(value) AS total, min(value) AS low, max(value) AS high,
                           max(max(at)) OVER (PARTITION BY patient, metric) AS frontier
                    FROM ledger GROUP BY patient, metric, at - at % 300000000";
         let mut expected = BTreeMap::new();
-        for batch in context.sql(sql).await.unwrap().collect().await.unwrap() {
-            let text = |name: &str| {
-                let column = datafusion::arrow::compute::cast(batch.column_by_name(name).unwrap(), &datafusion::arrow::datatypes::DataType::Utf8).unwrap();
-                let column = column.as_any().downcast_ref::<StringArray>().unwrap();
-                (0..column.len()).map(|row| column.value(row).to_owned()).collect::<Vec<_>>()
-            };
-            let int = |name: &str| batch.column_by_name(name).unwrap().as_any().downcast_ref::<Int64Array>().unwrap().values().to_vec();
+        for batch in ledger.sql(sql).await.unwrap().collect().await.unwrap() {
+            let int = |name: &str| int(&batch, name);
             let float = |name: &str| batch.column_by_name(name).unwrap().as_any().downcast_ref::<Float64Array>().unwrap().values().to_vec();
-            let (patient, metric, start, n, frontier) = (text("patient"), text("metric"), int("start"), int("n"), int("frontier"));
+            let (patient, metric, start, n, frontier) = (text(&batch, "patient"), text(&batch, "metric"), int("start"), int("n"), int("frontier"));
             let (total, low, high) = (float("total"), float("low"), float("high"));
             for row in 0..batch.num_rows() {
                 let closed = start[row] + 300_000_000 <= frontier[row];
@@ -266,6 +249,24 @@ impl Topics {
             assert!(!closed || last.contains_key(key), "a closed window is missing: {key:?}");
         }
         last.len()
+    }
+
+    /// Of patients who are never heard late, every alert's beginning and end is what batch SQL says of the ledger.
+    pub async fn alerts_equal_batch_sql(&self, ledger: &SessionContext, patients: &BTreeSet<String>) -> usize {
+        let mut expected = BTreeSet::new();
+        for rule in RULES {
+            for batch in ledger.sql(&rule.sql()).await.unwrap().collect().await.unwrap() {
+                let raised = batch.column_by_name("raises").unwrap().as_boolean().values().iter();
+                for ((patient, at), raised) in text(&batch, "patient").into_iter().zip(int(&batch, "at")).zip(raised) {
+                    expected.insert((patient, rule.id.to_owned(), EventTime(at), raised));
+                }
+            }
+        }
+        expected.retain(|(patient, ..)| patients.contains(patient));
+        let on_readings = self.transitions.values().filter(|t| !t.technical && patients.contains(t.patient.as_str()));
+        let told = on_readings.map(|t| (t.patient.to_string(), t.rule.to_string(), t.at, t.kind == TransitionKind::Raised)).collect::<BTreeSet<_>>();
+        assert_eq!(told, expected);
+        expected.iter().filter(|(.., raised)| *raised).count()
     }
 
     /// A1, A2: each raised alert is one episode, in the state that its transitions end in.
@@ -295,9 +296,70 @@ impl Topics {
         stored.len()
     }
 
-    /// Alerts that rest on readings alone: their ids carry offsets, so two runs are compared by what they are about.
-    pub fn alerts(&self) -> BTreeSet<(String, String, EventTime)> {
+    /// Alerts that rest on readings alone, with their ids.
+    pub fn alerts(&self) -> BTreeSet<(String, String, EventTime, AlertId)> {
         let raised = self.transitions.values().filter(|t| t.kind == TransitionKind::Raised && !t.technical && t.rule.as_str() != CANARY_RULE);
-        raised.map(|t| (t.patient.to_string(), t.rule.to_string(), t.at)).collect()
+        raised.map(|t| (t.patient.to_string(), t.rule.to_string(), t.at, t.alert)).collect()
+    }
+}
+
+/// What was acknowledged, each reading once, as a table `ledger`.
+pub fn table(ledger: &[Published], patient_of: &BTreeMap<String, String>) -> SessionContext {
+    let mut distinct = BTreeMap::new();
+    for one in ledger.iter().filter(|one| one.accepted == Some(true)) {
+        distinct.insert((one.device.clone(), one.metric.clone(), one.measured_at), one.value.unwrap());
+    }
+    let column = |of: &dyn Fn(&(String, String, EventTime)) -> String| Arc::new(StringArray::from_iter_values(distinct.keys().map(of))) as ArrayRef;
+    let batch = RecordBatch::try_from_iter([
+        ("patient", column(&|key| patient_of[&key.0].clone())),
+        ("metric", column(&|key| key.1.clone())),
+        ("at", Arc::new(Int64Array::from_iter_values(distinct.keys().map(|key| key.2.0)))),
+        ("value", Arc::new(Float64Array::from_iter_values(distinct.values().copied()))),
+    ])
+    .unwrap();
+    let context = SessionContext::new();
+    context.register_batch("ledger", batch).unwrap();
+    context
+}
+
+fn text(batch: &RecordBatch, name: &str) -> Vec<String> {
+    let column = cast(batch.column_by_name(name).unwrap(), &DataType::Utf8).unwrap();
+    column.as_string::<i32>().iter().map(|text| text.unwrap().to_owned()).collect()
+}
+
+fn int(batch: &RecordBatch, name: &str) -> Vec<i64> {
+    batch.column_by_name(name).unwrap().as_any().downcast_ref::<Int64Array>().unwrap().values().to_vec()
+}
+
+/// A rule of `engine/rules/default.toml` on the mean of 5 minutes that needs two samples, said again in SQL.
+struct RuleInSql {
+    id: &'static str,
+    metric: &'static str,
+    when: &'static str,
+    clear: &'static str,
+    hold_s: i64,
+}
+
+/// Those that the recording's metrics touch.
+const RULES: [RuleInSql; 3] = [
+    RuleInSql { id: "spo2-low", metric: "spo2", when: "mean < 90", clear: "mean >= 92", hold_s: 60 },
+    RuleInSql { id: "heart-rate-high", metric: "heart_rate", when: "mean > 130", clear: "mean <= 125", hold_s: 120 },
+    RuleInSql { id: "heart-rate-low", metric: "heart_rate", when: "mean < 41", clear: "mean >= 44", hold_s: 120 },
+];
+
+impl RuleInSql {
+    /// Gaps and islands: a stretch of TRUE that no FALSE breaks raises once it has held; `clear` ends what was raised.
+    fn sql(&self) -> String {
+        let Self { metric, when, clear, hold_s, .. } = self;
+        format!(
+            "WITH means AS (SELECT patient, at, avg(value) OVER five AS mean, count(*) OVER five AS n FROM ledger WHERE metric = '{metric}'
+                            WINDOW five AS (PARTITION BY patient ORDER BY at RANGE BETWEEN 299999999 PRECEDING AND CURRENT ROW)),
+                  said AS (SELECT patient, at, CASE WHEN n >= 2 THEN {when} END AS up, CASE WHEN n >= 2 THEN {clear} END AS down FROM means),
+                  islands AS (SELECT *, sum(CASE WHEN up = false THEN 1 ELSE 0 END) OVER (PARTITION BY patient ORDER BY at) AS island FROM said),
+                  held AS (SELECT *, at - min(CASE WHEN up THEN at END) OVER (PARTITION BY patient, island ORDER BY at) >= {hold_s} * 1000000 AS held FROM islands),
+                  turns AS (SELECT patient, at, coalesce(up, false) AS raises FROM held WHERE (up AND held) OR (down AND up IS NOT TRUE)),
+                  told AS (SELECT *, lag(raises) OVER (PARTITION BY patient ORDER BY at) AS before FROM turns)
+             SELECT patient, at, raises FROM told WHERE raises IS DISTINCT FROM coalesce(before, false)"
+        )
     }
 }

@@ -115,7 +115,7 @@ pub fn raised(n: i64) -> Transition {
     Transition {
         cause: Cause { offset: Offset(n), ordinal: 0 },
         kind: TransitionKind::Raised,
-        alert: AlertId::by_input(&patient(), &rule, Offset(n), 0),
+        alert: AlertId::by_offset(&patient(), &rule, Offset(n)),
         patient: patient(),
         rule,
         rule_name: "Low oxygen saturation".to_owned(),

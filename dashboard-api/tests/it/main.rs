@@ -250,7 +250,7 @@ pub fn episode(of: &str, offset: i64) -> Episode {
     let rule = RuleId::parse("spo2-low").unwrap();
     let patient = patient(of);
     Episode {
-        alert: AlertId::by_input(&patient, &rule, Offset(offset), 0),
+        alert: AlertId::by_offset(&patient, &rule, Offset(offset)),
         partition: partition_of(patient.as_bytes(), PARTITIONS),
         patient,
         rule,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use engine::{Arrival, Config, Engine, Output, SnapshotError};
 use proptest::prelude::*;
-use schemas::{Arrived, EventTime, Input, Metric, Offset, PatientId};
+use schemas::{Arrived, EventTime, Input, Metric, Offset, PatientId, TransitionKind};
 
 use crate::{Log, TEN, reading, rules, settings};
 
@@ -30,6 +30,7 @@ silent = "30 min"
 #[derive(Clone, Debug)]
 enum Act {
     Reading { patient: u8, metric: bool, value: u8, measured_ago: u16 },
+    Correct { patient: u8, which: u8, value: u8 },
     Void { patient: u8, which: u8 },
     Settings { patient: u8, limit: u8 },
     Tick,
@@ -39,6 +40,7 @@ fn acts() -> impl Strategy<Value = Vec<(u16, Act)>> {
     let late = prop_oneof![6 => Just(0u16), 3 => 0u16..900, 1 => 0u16..9000];
     let act = prop_oneof![
         10 => (0u8..3, any::<bool>(), 80u8..100, late).prop_map(|(patient, metric, value, measured_ago)| Act::Reading { patient, metric, value, measured_ago }),
+        1 => (0u8..3, any::<u8>(), 80u8..100).prop_map(|(patient, which, value)| Act::Correct { patient, which, value }),
         1 => (0u8..3, any::<u8>()).prop_map(|(patient, which)| Act::Void { patient, which }),
         1 => (0u8..3, 85u8..95).prop_map(|(patient, limit)| Act::Settings { patient, limit }),
         2 => Just(Act::Tick),
@@ -64,6 +66,10 @@ fn log(acts: &[(u16, Act)]) -> Vec<Arrival> {
                 sent.entry(*patient).or_default().push(reading.clone());
                 Input::Reading(reading)
             }
+            Act::Correct { patient, which, value } => match sent.get(patient).and_then(|all| all.get(usize::from(*which) % all.len())) {
+                Some(r) => Input::Reading(schemas::Reading { value: f64::from(*value) + if r.metric == Metric::HeartRate { 30.0 } else { 0.0 }, ..r.clone() }),
+                None => Input::Tick,
+            },
             Act::Void { patient, which } => match sent.get(patient).and_then(|all| all.get(usize::from(*which) % all.len())) {
                 Some(r) => Input::Void(schemas::Void {
                     reading: r.id,
@@ -99,6 +105,27 @@ proptest! {
     fn p1_the_same_inputs_give_the_same_outputs(acts in acts()) {
         let log = log(&acts);
         prop_assert_eq!(run(&log), run(&log));
+    }
+
+    /// SEMANTICS 19, decision 005: no two alerts share an id, and what else stands in the log, such as a tick, changes none.
+    #[test]
+    fn an_alert_has_an_id_of_its_own_in_whatever_log_it_stands(acts in acts(), ticks in prop::collection::vec(any::<bool>(), 80)) {
+        let alerts = |log: &[Arrival]| run(log).into_iter().filter_map(|output| match output {
+            Output::Transition(t) if t.kind == TransitionKind::Raised => Some((t.alert, t.patient, t.rule, t.at)),
+            _ => None,
+        }).collect::<Vec<_>>();
+        let log = log(&acts);
+        let raised = alerts(&log);
+        prop_assert_eq!(raised.iter().map(|(alert, ..)| alert).collect::<BTreeSet<_>>().len(), raised.len());
+        let mut other = Vec::new();
+        for (arrival, tick) in log.iter().zip(ticks.iter().cycle()) {
+            let mut push = |input| other.push(Arrival { offset: Offset(other.len() as i64), arrived_at: arrival.arrived_at, input });
+            if *tick {
+                push(Input::Tick);
+            }
+            push(arrival.input.clone());
+        }
+        prop_assert_eq!(alerts(&other), raised);
     }
 
     #[test]

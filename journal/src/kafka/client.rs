@@ -17,7 +17,33 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// `properties` come before what the promises of this crate rest on, so that they cannot undo it.
+/// How to reach and to trust the brokers, and how much at once. librdkafka has several names for many of its properties, so what may be
+/// set is listed, not what may not.
+const ADJUSTABLE: [&str; 17] = [
+    "security.",
+    "sasl.",
+    "ssl.",
+    "enable.ssl.",
+    "https.",
+    "socket.",
+    "broker.address.",
+    "client.",
+    "reconnect.",
+    "retry.backoff.",
+    "connections.",
+    "topic.metadata.",
+    "metadata.max.",
+    "compression.",
+    "fetch.",
+    "log.",
+    "debug",
+];
+
+/// The first property that a promise could rest on.
+pub fn not_adjustable(config: &KafkaConfig) -> Option<&str> {
+    config.properties.iter().map(|(key, _)| key.as_str()).find(|key| !ADJUSTABLE.iter().any(|prefix| key.starts_with(prefix)))
+}
+
 pub fn base(config: &KafkaConfig) -> ClientConfig {
     let mut client = ClientConfig::new();
     client
@@ -56,7 +82,7 @@ impl Watch {
         lock(&self.heard).trouble.clone()
     }
 
-    fn say(&self, text: &str) {
+    pub fn say(&self, text: &str) {
         let mut heard = lock(&self.heard);
         heard.trouble = Some(text.to_owned());
         if heard.said.is_none_or(|said| said.elapsed() > SAID_EVERY) {

@@ -109,6 +109,8 @@ struct Place {
     next: Option<Start>,
     fetched: bool,
     clock: Arrived,
+    /// Kafka was asked whether this is within the log, and it is: what does not stand there, such as a transaction's marker, is no record.
+    within: Option<Offset>,
 }
 
 impl Fetcher {
@@ -161,6 +163,7 @@ impl Fetcher {
     fn follow_the_group(&mut self) -> Result<(), KafkaError> {
         let Some(member) = &self.member else { return Ok(()) };
         if let Some(Err(error)) = member.poll(Duration::ZERO) {
+            member.context().watch.say(&format!("the group of {} is not answered: {error}", self.topic));
             fatal(error)?;
         }
         let decided = std::mem::take(&mut *lock(&member.context().decided));
@@ -183,7 +186,7 @@ impl Fetcher {
         for partition in partitions {
             self.assignments += 1;
             let assignment = Assignment(self.assignments);
-            self.places.insert(partition, Place { assignment, start: 0, next: None, fetched: false, clock: Arrived(i64::MIN) });
+            self.places.insert(partition, Place { assignment, start: 0, next: None, fetched: false, clock: Arrived(i64::MIN), within: None });
             self.hand.give(Event::Assigned { partition, assignment }, 0, 0);
         }
     }
@@ -286,7 +289,7 @@ impl Fetcher {
                     let partition = Partition(message.partition().unsigned_abs());
                     let Some(place) = self.places.get_mut(&partition) else { continue };
                     match place.next {
-                        Some(Start::At(next)) if message.offset() > next.0 => {
+                        Some(Start::At(next)) if message.offset() > next.0 && place.within != Some(next) => {
                             self.suspicion.get_or_insert_with(Instant::now);
                             continue;
                         }
@@ -306,7 +309,11 @@ impl Fetcher {
                         self.suspicion.get_or_insert_with(Instant::now);
                     }
                     Some(RDKafkaErrorCode::LogTruncation) => return Err(error),
-                    _ => fatal(error)?,
+                    _ => {
+                        // an ACL that was taken away, for one: nothing comes until somebody acts
+                        self.consumer.context().say(&format!("reading {} is not answered: {error}", self.topic));
+                        fatal(error)?;
+                    }
                 },
             }
         }
@@ -340,6 +347,9 @@ impl Fetcher {
             self.stop(&[partition])?;
             if (earliest..=end).contains(&wanted.0) {
                 self.begin(partition, next)?;
+                if let Some(place) = self.places.get_mut(&partition) {
+                    place.within = Some(wanted);
+                }
             } else if let Some(place) = self.places.get(&partition) {
                 self.hand.give(Event::OutOfRange { partition, wanted, earliest: Offset(earliest) }, place.start, 0);
             }

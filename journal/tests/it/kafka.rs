@@ -7,6 +7,7 @@ use journal::{Event, Journal, Mode, OpenError, Start, Topic};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{ClientConfig, TopicPartitionList};
 use schemas::{Offset, Partition};
 
@@ -226,4 +227,38 @@ async fn a_dropped_reader_leaves_its_group_at_once() {
     let begun = Instant::now();
     soon("the end", journal.close()).await;
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+}
+
+/// Markers of transactions take offsets and are no records: a reader passes them, however often.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_passes_offsets_at_which_there_is_no_record() {
+    let Some(address) = kafka_address() else { return };
+    let config = kafka_config(&address, 1);
+    let journal = KafkaJournal::open(&config).unwrap();
+    let mut properties = client(&config);
+    let other: BaseProducer = properties.set("transactional.id", &config.prefix).create().unwrap();
+    let within = Duration::from_secs(30);
+    other.init_transactions(within).unwrap();
+    for n in 0..3_u32 {
+        append_all(&journal, P0, 2 * n..2 * n + 1).await;
+        other.begin_transaction().unwrap();
+        let value = (2 * n + 1).to_le_bytes();
+        other.send(BaseRecord::to(&inputs(&config)).partition(0).key("ada").payload(&value)).map_err(|(error, _)| error).unwrap();
+        other.commit_transaction(within).unwrap();
+    }
+    append_all(&journal, P0, 6..7).await;
+    let mut reader = journal.reader(Topic::Inputs, Mode::Follow).unwrap();
+    let records = read(&mut *reader, P0, Start::Earliest, 7).await;
+    assert_eq!(records.iter().map(crate::number).collect::<Vec<_>>(), (0..7).collect::<Vec<_>>());
+    assert_eq!(records.last().unwrap().offset, Offset(9), "three markers lie between");
+}
+
+#[test]
+fn a_property_that_a_promise_rests_on_is_refused_by_name() {
+    for key in ["enable.idempotence", "request.required.acks", "delivery.timeout.ms", "metadata.broker.list", "transactional.id", "isolation.level"] {
+        let properties = vec![("security.protocol".to_owned(), "plaintext".to_owned()), (key.to_owned(), "1".to_owned())];
+        let config = KafkaConfig { properties, ..KafkaConfig::new("127.0.0.1:1", "one", 1) };
+        let OpenError::Property { key: named } = refused(&config) else { panic!("{key} is not refused") };
+        assert_eq!(named, key);
+    }
 }
