@@ -1,6 +1,6 @@
 //! SEMANTICS, by its numbers. Times are minutes after ten.
 
-use schemas::{EventTime, Input, Metric, Pause};
+use schemas::{EventTime, Input, Metric, Pause, TransitionKind};
 
 use crate::{Log, minutes, settings};
 
@@ -261,6 +261,16 @@ fn s17_an_alert_without_evidence_is_withdrawn() {
         },
         &[],
     );
+}
+
+/// A value that is corrected and corrected back raises another alert: an id that somebody acknowledged would page nobody.
+#[test]
+fn s19_an_alert_that_is_raised_again_by_the_same_reading_has_an_id_of_its_own() {
+    let mut log = Log::new(LAST);
+    log.spo2(0.0, 85.0).spo2(0.0, 95.0).spo2(0.0, 85.0);
+    assert_eq!(log.told(), ["raised 0", "amended 0 late", "cleared 0", "raised 0"]);
+    let raised: Vec<_> = log.transitions().into_iter().filter(|t| t.kind == TransitionKind::Raised).map(|t| t.alert).collect();
+    assert_ne!(raised[0], raised[1]);
 }
 
 #[test]
