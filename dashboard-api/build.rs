@@ -28,7 +28,7 @@ fn main() {
     let built = if std::env::var_os("VIGIL_SKIP_UI").is_some_and(|skip| skip != "0") {
         Err("VIGIL_SKIP_UI is set".to_owned())
     } else if ui.join("package.json").exists() {
-        build(&here, &ui, &out, &dist)
+        build(&ui, &out, &dist)
     } else {
         Err("ui/package.json is not there".to_owned())
     };
@@ -48,7 +48,7 @@ fn is_source(name: &str) -> bool {
     !matches!(name, "node_modules" | "dist" | "e2e" | "tests" | "test-results") && !name.starts_with('.')
 }
 
-fn build(here: &Path, ui: &Path, out: &Path, dist: &Path) -> Result<(), String> {
+fn build(ui: &Path, out: &Path, dist: &Path) -> Result<(), String> {
     let copy = out.join("ui-src");
     for entry in fs::read_dir(ui).map_err(|error| error.to_string())?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -57,12 +57,6 @@ fn build(here: &Path, ui: &Path, out: &Path, dist: &Path) -> Result<(), String> 
         }
     }
     copy_sources(ui, &copy).map_err(|error| format!("ui cannot be copied: {error}"))?;
-    // the page's types may be made from it
-    let document = here.join("openapi.json");
-    if document.exists() {
-        println!("cargo:rerun-if-changed=openapi.json");
-        fs::copy(&document, out.join("openapi.json")).map_err(|error| error.to_string())?;
-    }
     let lock = fs::read(copy.join("package-lock.json")).map_err(|error| format!("ui/package-lock.json: {error}"))?;
     let stamp = copy.join("node_modules/.vigil-lock");
     if fs::read(&stamp).ok().as_ref() != Some(&lock) {

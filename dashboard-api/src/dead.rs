@@ -31,7 +31,7 @@ pub(crate) struct DeadView {
     pub received_at: Time,
     /// Which entry of the message, from 0.
     pub entry: u32,
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, required = true)]
     pub metric: Option<Metric>,
     /// The size of what was sent.
     pub bytes: usize,

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::hub::{Heard, Hub, VitalsChange};
 use crate::names;
 use crate::pulse::Pulse;
-use crate::view::{Value, interval};
+use crate::view::{Reading, interval};
 
 const LOOK: Duration = Duration::from_millis(500);
 const AGAIN: Duration = Duration::from_secs(1);
@@ -317,7 +317,7 @@ fn one(engine: &Engine, patient: &PatientId, mask: u32) -> VitalsChange {
         let latest = engine.latest(patient, metric);
         heard_at = heard_at.max(latest.as_ref().map(|latest| latest.received_at));
         let silent_at = silence.map(|(due, _)| due.into());
-        values.push((metric, latest.map(|latest| Value::new(metric, &latest, interval(settings, metric), silent_at))));
+        values.push((metric, latest.map(|latest| Reading::new(metric, &latest, interval(settings, metric), silent_at))));
     }
     VitalsChange { patient: patient.clone(), values, heard_at, silent }
 }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::deltas::{Batch, Changed, Frame};
 use crate::names;
 use crate::people::{People, Person};
-use crate::view::{Alert, OpenCounts, PatientRow, Value, Ward};
+use crate::view::{Alert, OpenCounts, PatientRow, Reading, Ward};
 
 /// Frames that may wait for a reader: at most 50 leave in a second, so a reader who stands still is cut after some 2 s and what its socket holds.
 pub(crate) const QUEUE: usize = 128;
@@ -27,7 +27,7 @@ const ALERTS: usize = 500;
 /// The newest values of one patient.
 #[derive(Clone, Default, PartialEq)]
 pub(crate) struct Newest {
-    pub values: BTreeMap<Metric, Value>,
+    pub values: BTreeMap<Metric, Reading>,
     pub heard_at: Option<EventTime>,
     pub silent: bool,
 }
@@ -36,7 +36,7 @@ pub(crate) struct Newest {
 pub(crate) struct VitalsChange {
     pub patient: PatientId,
     /// `None`: its last reading was voided.
-    pub values: Vec<(Metric, Option<Value>)>,
+    pub values: Vec<(Metric, Option<Reading>)>,
     pub heard_at: Option<EventTime>,
     pub silent: bool,
 }

@@ -1,5 +1,7 @@
 //! What the API says, as types: they are serialized, and the OpenAPI document is made of them. None of them can be printed by `{:?}`: they
 //! hold names and values.
+//!
+//! An `Option` is written as `null`, never left out, and `required = true` says so in the document; what may be missing says `required = false`.
 
 use std::collections::BTreeMap;
 
@@ -138,6 +140,7 @@ pub(crate) struct Session {
     pub user: String,
     pub role: RoleWord,
     /// `null`: an API token that does not expire.
+    #[schema(required = true)]
     pub expires_at: Option<Time>,
     pub installation: String,
     pub server_time: Time,
@@ -146,7 +149,7 @@ pub(crate) struct Session {
 
 /// The newest value of a metric: never without its age.
 #[derive(Clone, PartialEq, Serialize, ToSchema)]
-pub(crate) struct Value {
+pub(crate) struct Reading {
     #[schema(value_type = String, example = "spo2")]
     pub metric: Metric,
     pub value: f64,
@@ -160,10 +163,13 @@ pub(crate) struct Value {
     /// From then on it is old: observed_at and twice the expected interval.
     pub stale_at: Time,
     /// When the `silent` rule of this metric raises if nothing is heard before; in the past when it has raised.
+    #[schema(required = true)]
     pub silent_at: Option<Time>,
+    #[schema(required = true)]
     pub previous: Option<Previous>,
     pub device: String,
     /// The most urgent open alert that looks at this metric.
+    #[schema(required = true)]
     pub breach: Option<Breach>,
     pub flags: Flags,
 }
@@ -178,6 +184,7 @@ pub(crate) struct Previous {
 pub(crate) struct Breach {
     pub rule: String,
     pub priority: PriorityWord,
+    #[schema(required = true)]
     pub limit: Option<f64>,
 }
 
@@ -186,9 +193,11 @@ pub(crate) struct Flags {
     /// It was older than another one when it came.
     pub late: bool,
     /// Seconds from measured to received, of a late one.
+    #[schema(required = true)]
     pub late_by_s: Option<i64>,
     pub clock: ClockWord,
     /// Seconds by which the device's stamp was moved, of a corrected one.
+    #[schema(required = true)]
     pub clock_shift_s: Option<i64>,
     pub typed: bool,
     /// From a device under test: in no rule and no count.
@@ -230,7 +239,7 @@ pub(crate) fn text(metric: Metric, value: f64) -> String {
     format!("{:.*}", usize::from(digits), (value * scale + 0.5).floor() / scale)
 }
 
-impl Value {
+impl Reading {
     pub fn new(metric: Metric, latest: &Latest, expected: Micros, silent_at: Option<Time>) -> Self {
         Self {
             metric,
@@ -273,6 +282,7 @@ pub(crate) struct Vitals {
     /// By the time measured.
     pub samples: Vec<SampleView>,
     /// What was measured before may be missing here; `null`: nothing is known to be missing.
+    #[schema(required = true)]
     pub complete_since: Option<Time>,
 }
 
@@ -290,12 +300,14 @@ pub(crate) struct PatientRow {
     pub monitored: bool,
     pub paused: bool,
     /// By the metric's name.
-    #[schema(value_type = BTreeMap<String, Value>)]
-    pub values: BTreeMap<Metric, Value>,
+    #[schema(value_type = BTreeMap<String, Reading>)]
+    pub values: BTreeMap<Metric, Reading>,
     /// When the newest reading was received.
+    #[schema(required = true)]
     pub heard_at: Option<Time>,
     pub open_alerts: u32,
     /// The most urgent that is open or unacknowledged; technical ones do not count.
+    #[schema(required = true)]
     pub worst: Option<PriorityWord>,
     /// A `silent` rule is raised.
     pub silent: bool,
@@ -326,6 +338,7 @@ pub(crate) struct SettingsView {
     pub monitored: bool,
     pub limits: BTreeMap<String, f64>,
     /// 0 is on air, `null` is unknown.
+    #[schema(required = true)]
     pub oxygen_l_min: Option<f64>,
     #[schema(minimum = 1, maximum = 2)]
     pub news2_scale: u8,
@@ -341,6 +354,7 @@ pub(crate) struct SettingsView {
 pub(crate) struct PauseView {
     pub from: Time,
     /// `null`: until further notice.
+    #[schema(required = true)]
     pub until: Option<Time>,
     pub reason: String,
 }
@@ -381,10 +395,12 @@ pub(crate) struct Alert {
     pub heard_at: Time,
     /// When the condition began.
     pub since: Time,
+    #[schema(required = true)]
     pub cleared_at: Option<Time>,
     #[schema(example = "SpO₂ 84 %, limit 90, for 4 min")]
     pub summary: String,
     pub evidence: Vec<EvidenceView>,
+    #[schema(required = true)]
     pub acknowledged: Option<Acknowledged>,
     /// The ETag.
     pub version: u64,
@@ -405,6 +421,7 @@ pub(crate) struct AlertPatient {
 pub(crate) struct EvidenceView {
     pub column: String,
     pub text: String,
+    #[schema(required = true)]
     pub value: Option<f64>,
 }
 
@@ -412,6 +429,7 @@ pub(crate) struct EvidenceView {
 pub(crate) struct Acknowledged {
     pub by: String,
     pub at: Time,
+    #[schema(required = true)]
     pub note: Option<String>,
     /// Until then the same person can take it back.
     pub undo_until: Time,
@@ -462,6 +480,7 @@ pub(crate) struct Alerts {
     pub server_time: Time,
     pub alerts: Vec<Alert>,
     /// Hand it in as `cursor` for the next page; `null` at the end.
+    #[schema(required = true)]
     pub next: Option<String>,
 }
 
@@ -472,6 +491,7 @@ pub(crate) struct AlertDetail {
     pub history: Vec<HistoryView>,
     pub notifications: Vec<NotificationView>,
     /// When the next page leaves if nobody acknowledges.
+    #[schema(required = true)]
     pub next_page: Option<Time>,
 }
 
@@ -481,7 +501,9 @@ pub(crate) struct HistoryView {
     pub at: Time,
     #[schema(example = "raised")]
     pub what: &'static str,
+    #[schema(required = true)]
     pub by: Option<String>,
+    #[schema(required = true)]
     pub note: Option<String>,
 }
 
@@ -496,6 +518,7 @@ pub(crate) struct NotificationView {
     pub state: &'static str,
     pub attempts: u32,
     pub changed_at: Time,
+    #[schema(required = true)]
     pub last_error: Option<String>,
 }
 
@@ -508,9 +531,12 @@ pub(crate) struct Beat {
     /// How far what is shown is behind the journal.
     pub follower_lag_ms: u64,
     /// The newest proof that the processor decided something; `null` before the first.
+    #[schema(required = true)]
     pub engine_clock: Option<Time>,
     /// The oldest of the partitions' newest canaries; `null` until each partition had one.
+    #[schema(required = true)]
     pub canary_at: Option<Time>,
+    #[schema(required = true)]
     pub session_expires_at: Option<Time>,
     pub build: String,
 }
@@ -522,6 +548,7 @@ pub(crate) struct Snapshot {
     pub seq: u64,
     pub server_time: Time,
     pub build: String,
+    #[schema(required = true)]
     pub session_expires_at: Option<Time>,
     pub wards: Vec<Ward>,
     pub patients: Vec<PatientRow>,
@@ -542,16 +569,24 @@ pub(crate) struct Delta {
     pub wards: Option<Vec<Ward>>,
 }
 
+/// `null`: the last reading of the metric was voided, and nothing stands in its place.
+#[derive(Serialize, ToSchema)]
+#[serde(transparent)]
+#[allow(dead_code, reason = "as Delta")]
+pub(crate) struct ReadingOrVoid(Option<Reading>);
+
 #[derive(Serialize, ToSchema)]
 #[allow(dead_code, reason = "as Delta")]
 pub(crate) struct PatientDelta {
     #[schema(value_type = String)]
     pub id: PatientId,
-    /// Only those that changed; `null` when the last reading of a metric was voided.
-    #[schema(value_type = BTreeMap<String, Option<Value>>)]
-    pub values: BTreeMap<Metric, Option<Value>>,
+    /// Only those that changed.
+    #[schema(value_type = BTreeMap<String, ReadingOrVoid>)]
+    pub values: BTreeMap<Metric, ReadingOrVoid>,
+    #[schema(required = true)]
     pub heard_at: Option<Time>,
     pub open_alerts: u32,
+    #[schema(required = true)]
     pub worst: Option<PriorityWord>,
     pub silent: bool,
     pub monitored: bool,

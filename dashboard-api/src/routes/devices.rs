@@ -41,17 +41,19 @@ pub(crate) struct Device {
     model: String,
     /// Its readings are in no rule and no count.
     test: bool,
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, required = true)]
     hub: Option<DeviceId>,
     created_at: Time,
+    #[schema(required = true)]
     revoked_at: Option<Time>,
     /// No reading of it can be older.
     min_time: Time,
     /// Whose it is now.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, required = true)]
     patient: Option<PatientId>,
     state: DeviceState,
     /// When its newest reading was received.
+    #[schema(required = true)]
     heard_at: Option<Time>,
 }
 

@@ -4,7 +4,7 @@ import { expect, live, liveness, until } from './bench.mjs';
 const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
 const TAGS = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'];
 
-async function axe(page, where) {
+export async function axe(page, where) {
   await page.evaluate(await axeSource());
   const { violations } = await page.evaluate((tags) => globalThis.axe.run(document, { runOnly: tags }), TAGS);
   const found = violations.map(({ id, nodes }) => `${where}: ${id} ×${nodes.length}: ${nodes[0].html.slice(0, 140)} ${nodes[0].failureSummary?.split('\n')[1] ?? ''}`);

@@ -21,6 +21,22 @@ export class Bench {
     return bench;
   }
 
+  /** A run from its first browser to its exit code. */
+  static async run(base, tokens, act) {
+    const bench = await Bench.open(base, tokens);
+    try {
+      await act(bench);
+      await bench.check('no page threw, and the content security policy refused nothing', () => {
+        if (bench.complaints.length > 0) throw new Error([...new Set(bench.complaints)].join('\n'));
+      });
+    } finally {
+      await bench.browser.close();
+    }
+    if (bench.failures.length > 0) console.log(`\n${bench.failures.length} failed:\n${bench.failures.map((name) => `  - ${name}`).join('\n')}`);
+    else console.log('\nall passed');
+    process.exitCode = bench.failures.length > 0 ? 1 : 0;
+  }
+
   async check(name, act) {
     const began = performance.now();
     try {

@@ -20,17 +20,7 @@ if (!base || tokens.length === 0) {
   process.exit(2);
 }
 
-const bench = await Bench.open(base, tokens);
-try {
+await Bench.run(base, tokens, async (bench) => {
   await signIn(bench);
   for (const part of [wardList, acknowledgement, phone, accessibility, streams]) if (bench.states.has(0)) await part(bench);
-  await bench.check('no page threw, and the content security policy refused nothing', () => {
-    if (bench.complaints.length > 0) throw new Error([...new Set(bench.complaints)].join('\n'));
-  });
-} finally {
-  await bench.browser.close();
-}
-
-if (bench.failures.length > 0) console.log(`\n${bench.failures.length} failed:\n${bench.failures.map((name) => `  - ${name}`).join('\n')}`);
-else console.log('\nall passed');
-process.exitCode = bench.failures.length > 0 ? 1 : 0;
+});

@@ -1,4 +1,4 @@
-import type { Alert, Beat, Delta, PatientRow, Reading, Snapshot } from '../src/api/types';
+import type { Alert, Beat, Delta, PatientDelta, PatientRow, Reading, Snapshot } from '../src/api/types';
 
 /** Things as the server sends them, each with only what a test is about spelt out. */
 export const NOON = Date.parse('2026-07-14T12:00:00Z');
@@ -42,6 +42,11 @@ export function row(id: string, change: Partial<PatientRow> = {}): PatientRow {
   };
 }
 
+/** A change of a patient, as it comes when only `change` is new. */
+export function patientDelta(id: string, change: Partial<PatientDelta> = {}): PatientDelta {
+  return { id, values: {}, heard_at: iso(NOON), open_alerts: 0, worst: null, silent: false, monitored: true, paused: false, ...change };
+}
+
 export function alert(id: string, patient: string, change: Partial<Alert> = {}): Alert {
   return {
     id,
@@ -62,6 +67,7 @@ export function alert(id: string, patient: string, change: Partial<Alert> = {}):
     evidence: [],
     acknowledged: null,
     version: 1,
+    partition: 0,
     ...change,
   };
 }

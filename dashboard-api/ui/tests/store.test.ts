@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { Sequence } from '../src/live/sequence';
 import { Store } from '../src/live/store.svelte';
-import { acknowledged, alert, beat, delta, reading, row, snapshot } from './build';
+import { acknowledged, alert, beat, delta, patientDelta, reading, row, snapshot } from './build';
 
 function filled(...args: Parameters<typeof snapshot>): Store {
   const store = new Store();
@@ -13,7 +13,7 @@ test('a delta changes what it names and leaves the rest', () => {
   const store = filled([row('a', { values: { spo2: reading(), heart_rate: reading({ metric: 'heart_rate', text: '70' }) } }), row('b')]);
   const [a, b] = [store.patients.get('a'), store.patients.get('b')];
   const untouched = b?.values.get('spo2');
-  store.delta(delta(1, { patients: [{ id: 'a', values: { spo2: reading({ text: '84' }) }, heard_at: '2026-07-14T12:01:00Z', silent: true }] }));
+  store.delta(delta(1, { patients: [patientDelta('a', { values: { spo2: reading({ text: '84' }) }, heard_at: '2026-07-14T12:01:00Z', silent: true })] }));
   expect(store.patients.get('a')).toBe(a);
   expect(a?.values.get('spo2')?.text).toBe('84');
   expect(a?.values.get('heart_rate')?.text).toBe('70');
@@ -23,7 +23,7 @@ test('a delta changes what it names and leaves the rest', () => {
 
 test('a value that was voided is gone, not zero', () => {
   const store = filled([row('a')]);
-  store.delta(delta(1, { patients: [{ id: 'a', values: { spo2: null } }] }));
+  store.delta(delta(1, { patients: [patientDelta('a', { values: { spo2: null } })] }));
   expect(store.patients.get('a')?.values.has('spo2')).toBe(false);
 });
 

@@ -1,4 +1,4 @@
-import type { Acknowledgement } from './types';
+import type { Acknowledged, Refusal } from './types';
 
 /** Why a request did not do what was asked: the server's own words, or that it did not answer. */
 export class Problem extends Error {
@@ -8,7 +8,7 @@ export class Problem extends Error {
     readonly detail: string | null = null,
     readonly remedy: string | null = null,
     readonly requestId: string | null = null,
-    readonly acknowledged: Acknowledgement | null = null,
+    readonly acknowledged: Acknowledged | null = null,
   ) {
     super(title);
   }
@@ -58,19 +58,19 @@ export async function api<T>(path: string, options: Options = {}): Promise<T> {
 }
 
 function problem(response: Response, text: string): Problem {
-  let said: Record<string, unknown> = {};
+  let said: Partial<Refusal> = {};
   try {
-    said = JSON.parse(text) as Record<string, unknown>;
+    said = JSON.parse(text) as Partial<Refusal>;
   } catch {
     // Something between us and Vigil answered; its page is of no use to a nurse.
   }
-  const word = (key: string) => (typeof said[key] === 'string' ? said[key] : null);
+  const word = (key: 'title' | 'detail' | 'remedy' | 'request_id') => (typeof said[key] === 'string' ? said[key] : null);
   return new Problem(
     response.status,
     word('title') ?? `${response.status} ${response.statusText}`,
     word('detail'),
     word('remedy'),
     word('request_id') ?? response.headers.get('x-request-id'),
-    (said.acknowledged as Acknowledgement | undefined) ?? null,
+    said.acknowledged ?? null,
   );
 }

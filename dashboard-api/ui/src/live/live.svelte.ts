@@ -26,6 +26,11 @@ class Live {
   canAct = $state(false);
   /** When everything shown is only as of then; otherwise null. */
   asOf = $state<number | null>(null);
+  /** Up to when the alerts shown are all there were: while nothing is evaluated, the last proof that it was. Null: not known. */
+  readonly alertsAsOf = $derived.by(() => {
+    if (this.liveness.kind === 'stopped') return this.liveness.atLeast ? null : this.liveness.since;
+    return this.asOf ?? this.now;
+  });
   /** How far this computer's clock is from the server's, when that is worth saying. */
   skewMs = $state(0);
   /** The server runs another build than it did when this page was loaded. */
@@ -174,7 +179,7 @@ class Live {
     if (after === 'not-live' || after === 'stopped') {
       ring();
       announceAlert(after === 'stopped' ? m.stoppedSpoken : m.notLiveSpoken);
-    } else if (before === 'not-live') announceStatus(m.liveAgain);
+    } else if (before === 'not-live' || before === 'stopped') announceStatus(m.liveAgain);
   }
 
   #state(seq: number): Snapshot | null {

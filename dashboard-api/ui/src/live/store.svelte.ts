@@ -1,5 +1,5 @@
 import { SvelteMap } from 'svelte/reactivity';
-import type { Alert, Beat, Delta, PatientChange, PatientRow, Reading, Snapshot, Ward } from '../api/types';
+import type { Alert, Beat, Delta, PatientDelta, PatientRow, Reading, Snapshot, Ward } from '../api/types';
 import { compareAlerts, unacknowledged } from './order';
 
 /** One patient, field by field, so that a new value touches its own cell and nothing else. */
@@ -24,17 +24,21 @@ export class Patient {
     this.id = id;
   }
 
-  change(to: PatientChange): void {
-    this.name = to.name ?? this.name;
-    this.born = to.born ?? this.born;
-    this.sex = to.sex ?? this.sex;
-    this.identifier = to.identifier ?? this.identifier;
-    this.ward = to.ward ?? this.ward;
-    this.monitored = to.monitored ?? this.monitored;
-    this.paused = to.paused ?? this.paused;
-    this.silent = to.silent ?? this.silent;
-    if (to.heard_at !== undefined) this.heardAt = to.heard_at;
-    for (const [metric, reading] of Object.entries(to.values ?? {})) {
+  /** Who it is: only a snapshot says so. */
+  is(row: PatientRow): void {
+    this.name = row.name;
+    this.born = row.born;
+    this.sex = row.sex;
+    this.identifier = row.identifier;
+    this.ward = row.ward;
+  }
+
+  change(to: Pick<PatientDelta, 'monitored' | 'paused' | 'silent' | 'heard_at' | 'values'>): void {
+    this.monitored = to.monitored;
+    this.paused = to.paused;
+    this.silent = to.silent;
+    this.heardAt = to.heard_at;
+    for (const [metric, reading] of Object.entries(to.values)) {
       if (reading === null) this.values.delete(metric);
       else this.values.set(metric, reading);
     }
@@ -63,6 +67,7 @@ export class Store {
       const patient = this.#patient(row.id);
       patient.gone = false;
       for (const metric of patient.values.keys()) if (!(metric in row.values)) patient.values.delete(metric);
+      patient.is(row);
       patient.change(row);
     }
     for (const patient of this.patients.values()) if (!here.has(patient.id)) patient.gone = true;

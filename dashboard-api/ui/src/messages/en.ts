@@ -78,6 +78,7 @@ export const m = {
   strip: 'Unacknowledged high alerts',
   stripEmpty: 'No unacknowledged HIGH alert',
   stripUnknown: 'Alerts unknown',
+  stripStopped: 'Alerts unknown: nothing is evaluated',
   unacknowledged: 'unacknowledged',
   open: 'Open',
   openAlert: (name: string) => `Open the alert of ${name}`,
