@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use crate::follower::{FollowError, again_and_again};
+use crate::messages::Messages;
 use crate::view::Time;
 
 /// How many are kept.
@@ -46,12 +47,13 @@ struct State {
 
 pub(crate) struct DeadLetters {
     journal: Arc<dyn Journal>,
+    messages: Arc<Messages>,
     state: Mutex<State>,
 }
 
 impl DeadLetters {
-    pub fn new(journal: Arc<dyn Journal>) -> Self {
-        Self { journal, state: Mutex::default() }
+    pub fn new(journal: Arc<dyn Journal>, messages: Arc<Messages>) -> Self {
+        Self { journal, messages, state: Mutex::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -93,7 +95,7 @@ impl DeadLetters {
                     for record in records {
                         state.next.insert(partition, record.offset.next());
                         match DeadLetter::decode(&record.value) {
-                            Ok(letter) => state.keep(partition, record.offset, letter),
+                            Ok(letter) => self.messages.refused(state.keep(partition, record.offset, letter)),
                             Err(error) => tracing::error!(%partition, offset = %record.offset, %error, "a dead letter cannot be read and is not shown"),
                         }
                     }
@@ -106,7 +108,11 @@ impl DeadLetters {
 }
 
 impl State {
-    fn keep(&mut self, partition: Partition, offset: Offset, letter: DeadLetter) {
+    fn keep(&mut self, partition: Partition, offset: Offset, letter: DeadLetter) -> &DeadView {
+        while self.kept.len() >= KEPT {
+            self.kept.pop_first();
+        }
+        let at = letter.received_at;
         let view = DeadView {
             partition: partition.0,
             offset: offset.0,
@@ -119,9 +125,6 @@ impl State {
             metric: letter.metric,
             bytes: letter.payload.len(),
         };
-        self.kept.insert((letter.received_at, partition, offset), view);
-        while self.kept.len() > KEPT {
-            self.kept.pop_first();
-        }
+        self.kept.entry((at, partition, offset)).or_insert(view)
     }
 }

@@ -17,6 +17,7 @@ use tokio::task::{JoinError, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use crate::hub::{Heard, Hub, VitalsChange};
+use crate::messages::Messages;
 use crate::names;
 use crate::pulse::Pulse;
 use crate::view::{Reading, interval};
@@ -84,6 +85,7 @@ pub(crate) struct Follower {
     journal: Arc<dyn Journal>,
     objects: Arc<dyn Objects>,
     hub: Arc<Hub>,
+    messages: Arc<Messages>,
     pulse: Arc<Pulse>,
     places: Mutex<BTreeMap<Partition, Arc<Place>>>,
 }
@@ -93,8 +95,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Follower {
-    pub fn new(config: engine::Config, journal: Arc<dyn Journal>, objects: Arc<dyn Objects>, hub: Arc<Hub>, pulse: Arc<Pulse>) -> Self {
-        Self { config, partitions: journal.partitions(), journal, objects, hub, pulse, places: Mutex::default() }
+    pub fn new(
+        config: engine::Config,
+        journal: Arc<dyn Journal>,
+        objects: Arc<dyn Objects>,
+        hub: Arc<Hub>,
+        messages: Arc<Messages>,
+        pulse: Arc<Pulse>,
+    ) -> Self {
+        Self { config, partitions: journal.partitions(), journal, objects, hub, messages, pulse, places: Mutex::default() }
     }
 
     pub async fn run(&self, stop: &CancellationToken) -> Result<(), FollowError> {
@@ -161,8 +170,8 @@ impl Follower {
 
     async fn batch(&self, partition: Partition, records: Vec<Record>) -> Result<(), FollowError> {
         let Some(place) = lock(&self.places).get(&partition).cloned() else { return Ok(()) };
-        let hub = self.hub.clone();
-        spawn_blocking(move || apply(partition, &place, &records, &hub)).await?;
+        let (hub, messages) = (self.hub.clone(), self.messages.clone());
+        spawn_blocking(move || apply(partition, &place, &records, &hub, &messages)).await?;
         if !self.pulse.caught_up() {
             self.look_whether_caught_up();
         }
@@ -244,7 +253,7 @@ impl Place {
     }
 }
 
-fn apply(partition: Partition, place: &Place, records: &[Record], hub: &Hub) {
+fn apply(partition: Partition, place: &Place, records: &[Record], hub: &Hub, messages: &Messages) {
     let mut touched: HashMap<PatientId, u32> = HashMap::new();
     let mut everyone = false;
     let mut received: HashMap<PatientId, EventTime> = HashMap::new();
@@ -258,6 +267,7 @@ fn apply(partition: Partition, place: &Place, records: &[Record], hub: &Hub) {
         });
         match &input {
             Input::Reading(reading) => {
+                messages.accepted(partition, record.offset, reading);
                 *touched.entry(reading.patient.clone()).or_default() |= 1 << reading.metric.number();
                 let newest = received.entry(reading.patient.clone()).or_insert(reading.received_at);
                 *newest = (*newest).max(reading.received_at);

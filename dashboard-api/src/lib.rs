@@ -19,6 +19,7 @@ mod frame;
 mod hub;
 mod limits;
 mod listen;
+mod messages;
 mod names;
 mod openapi;
 mod operations;

@@ -23,6 +23,7 @@ use crate::follower::Follower;
 use crate::hub::Hub;
 use crate::limits::SignInLimits;
 use crate::listen::{Listener, Peer, TlsError, acceptor};
+use crate::messages::Messages;
 use crate::people::Person;
 use crate::problem::Problem;
 use crate::pulse::Pulse;
@@ -96,6 +97,7 @@ pub(crate) struct App {
     pub pulse: Arc<Pulse>,
     pub follower: Arc<Follower>,
     pub dead: Arc<DeadLetters>,
+    pub messages: Arc<Messages>,
     pub auditor: Auditor,
     pub limits: SignInLimits,
     pub sign_ins: Semaphore,
@@ -162,9 +164,11 @@ impl Dashboard {
         watcher.look(&hub, &pulse).await?;
         let stop_auditing = CancellationToken::new();
         let (auditor, auditing) = Auditor::new(store.clone(), spool, stop_auditing.clone());
+        let messages = Arc::new(Messages::default());
         let app = Arc::new(App {
-            follower: Arc::new(Follower::new(config.engine, journal.clone(), objects, hub.clone(), pulse.clone())),
-            dead: Arc::new(DeadLetters::new(journal.clone())),
+            follower: Arc::new(Follower::new(config.engine, journal.clone(), objects, hub.clone(), messages.clone(), pulse.clone())),
+            dead: Arc::new(DeadLetters::new(journal.clone(), messages.clone())),
+            messages,
             store,
             journal,
             hub,

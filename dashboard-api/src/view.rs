@@ -109,6 +109,16 @@ pub(crate) enum ClockWord {
     Unstamped,
 }
 
+impl From<ClockState> for ClockWord {
+    fn from(clock: ClockState) -> Self {
+        match clock {
+            ClockState::AsSent => Self::AsSent,
+            ClockState::Corrected => Self::Corrected,
+            ClockState::Unstamped => Self::Unstamped,
+        }
+    }
+}
+
 #[derive(Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct OpenCounts {
     pub high: u32,
@@ -208,11 +218,7 @@ pub(crate) fn flags(late: bool, at: EventTime, received_at: EventTime, stamped_a
     Flags {
         late,
         late_by_s: late.then(|| (received_at - at).as_seconds()),
-        clock: match clock {
-            ClockState::AsSent => ClockWord::AsSent,
-            ClockState::Corrected => ClockWord::Corrected,
-            ClockState::Unstamped => ClockWord::Unstamped,
-        },
+        clock: clock.into(),
         clock_shift_s: (clock == ClockState::Corrected).then(|| (at - stamped_at).as_seconds()),
         typed,
         test,

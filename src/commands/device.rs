@@ -1,15 +1,17 @@
 //! `vigil device add`: a device, its password, and whose it is from now on.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use schemas::{DeviceId, EventTime, PatientId};
 use serde_json::{Value, json};
 use store::registry::{Assignment, Device};
+use store::{StoreError, Tx};
 
 use crate::config::Config;
+use crate::exit::usage;
 use crate::installation::{self, now};
 use crate::output::{self, Format};
 
@@ -21,6 +23,16 @@ pub enum DeviceCommand {
     Import(Import),
     /// Ends the device's assignment and, when named, begins the next
     Assign(Assign),
+    /// Puts another device in its place: it ends the one's assignment and begins the other's, for the same patient
+    Swap {
+        id: String,
+        /// The device that is worn from now on; registered already
+        new: String,
+        #[arg(long, default_value = "vigil.toml")]
+        config: PathBuf,
+    },
+    /// Shows what becomes of the device's messages as they come: accepted, or refused and why
+    Watch(super::watch::Watch),
     /// Makes a new password; the one before is refused from now on
     Password {
         id: String,
@@ -74,8 +86,13 @@ pub struct Import {
 #[derive(Debug, Args)]
 pub struct Assign {
     pub id: String,
+    /// Whose it is from then on; nobody's, when left out
     #[arg(long)]
     pub patient: Option<String>,
+    /// Since when (RFC 3339); from now on, when left out. What was measured since then and comes later goes to this patient; what came
+    /// already stays where it is
+    #[arg(long)]
+    pub from: Option<String>,
     #[arg(long, default_value = "vigil.toml")]
     pub config: PathBuf,
 }
@@ -85,6 +102,8 @@ pub async fn run(command: DeviceCommand) -> anyhow::Result<()> {
         DeviceCommand::Add(args) => add(args).await,
         DeviceCommand::Import(args) => super::import::run(args).await,
         DeviceCommand::Assign(args) => assign(args).await,
+        DeviceCommand::Swap { id, new, config } => swap(&id, &new, &config).await,
+        DeviceCommand::Watch(args) => super::watch::run(args).await,
         DeviceCommand::Password { id, config } => {
             let config = Config::load(&config)?;
             let store = installation::open_store(&config).await?;
@@ -154,23 +173,49 @@ async fn assign(args: Assign) -> anyhow::Result<()> {
     let store = installation::open_store(&Config::load(&args.config)?).await?;
     let device = DeviceId::parse(&args.id)?;
     let patient = args.patient.as_deref().map(PatientId::parse).transpose()?;
-    let at = now();
+    let at = args.from.as_deref().map(EventTime::parse).transpose().context("--from")?.unwrap_or_else(now);
+    usage(at <= now(), || format!("--from {at}: an assignment begins now or in the past"))?;
     let (device, patient) = (&device, patient.as_ref());
-    store
+    store.transaction(|tx| Box::pin(hand_over(tx, device, device, patient, at))).await?;
+    store.close().await;
+    let words = patient.map_or_else(|| format!("{device} is nobody's from {at} on"), |patient| format!("{device} is {patient}'s from {at} on"));
+    Ok(output::tell(&json!({"device": device, "patient": patient, "from": at}), words)?)
+}
+
+async fn swap(id: &str, new: &str, config: &Path) -> anyhow::Result<()> {
+    let (old, new, at) = (DeviceId::parse(id)?, DeviceId::parse(new)?, now());
+    let store = installation::open_store(&Config::load(config)?).await?;
+    let (from, to) = (&old, &new);
+    let patient = store
         .transaction(|tx| {
             Box::pin(async move {
-                tx.device(device).await?;
-                if tx.patient_of(device, at).await?.is_some() {
-                    tx.end_assignment(device, at).await?;
+                let patient = tx.patient_of(from, at).await?;
+                if let Some(patient) = &patient {
+                    hand_over(tx, from, to, Some(patient), at).await?;
                 }
-                match patient {
-                    Some(patient) => tx.assign(&Assignment { device: device.clone(), patient: patient.clone(), from: at, until: None }).await,
-                    None => Ok(()),
-                }
+                Ok(patient)
             })
         })
         .await?;
     store.close().await;
-    let words = patient.map_or_else(|| format!("{device} is nobody's from {at} on"), |patient| format!("{device} is {patient}'s from {at} on"));
-    Ok(output::tell(&json!({"device": device, "patient": patient, "from": at}), words)?)
+    let patient =
+        patient.with_context(|| format!("device {old} is nobody's now: there is nothing to take over; `vigil device assign {new} --patient ID` begins"))?;
+    Ok(output::tell(
+        &json!({"device": new, "instead_of": old, "patient": patient, "from": at}),
+        format_args!("{new} is {patient}'s from {at} on, {old} nobody's"),
+    )?)
+}
+
+/// Ends `from`'s assignment at `at`, and whatever of `to` begins or goes on then; `to` is the patient's from then on.
+async fn hand_over(tx: &mut Tx<'_>, from: &DeviceId, to: &DeviceId, patient: Option<&PatientId>, at: EventTime) -> Result<(), StoreError> {
+    for device in [from, to] {
+        tx.device(device).await?;
+        if tx.patient_of(device, at).await?.is_some() {
+            tx.end_assignment(device, at).await?;
+        }
+    }
+    match patient {
+        Some(patient) => tx.assign(&Assignment { device: to.clone(), patient: patient.clone(), from: at, until: None }).await,
+        None => Ok(()),
+    }
 }

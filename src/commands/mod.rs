@@ -11,3 +11,4 @@ pub mod simulate;
 pub mod status;
 pub mod user;
 pub mod ward;
+pub mod watch;

@@ -1,6 +1,7 @@
 //! The built binary, driven from outside as its users do: no part of it is called here, only its commands, its ports and its files.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+mod devices;
 mod driven;
 mod evidence;
 mod kill;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use schemas::{DeviceId, PatientId, Reason};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -12,6 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::App;
 use crate::auth::MayRead;
 use crate::dead::{DeadView, KEPT};
+use crate::messages::MessageView;
 use crate::problem::Problem;
 use crate::sent::Asked;
 use crate::view::Time;
@@ -89,6 +90,29 @@ pub(crate) async fn devices(State(app): State<Arc<App>>, MayRead(who): MayRead) 
     Ok(Json(Devices { devices: view.devices.into_iter().map(device).collect() }))
 }
 
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Messages {
+    /// Oldest first, the last 32 entries of messages since the server started.
+    messages: Vec<MessageView>,
+}
+
+/// What became of a device's last messages: for whoever connects one. No value is shown.
+#[utoipa::path(get, path = "/api/v1/devices/{id}/messages", tag = "devices", params(("id" = String, Path)), responses((status = 200, body = Messages)))]
+pub(crate) async fn messages(State(app): State<Arc<App>>, MayRead(who): MayRead, Path(id): Path<String>) -> Result<Json<Messages>, Problem> {
+    let device = device_id(&id)?;
+    let known = app.store.registry_view().await?.devices.iter().any(|known| known.id == device);
+    let messages = app.messages.of(&device);
+    if !known && messages.is_empty() {
+        return Err(Problem::not_found("device", device.as_str()));
+    }
+    app.auditor.record(&who, "read.device-messages", None, device.as_str()).await?;
+    Ok(Json(Messages { messages }))
+}
+
+fn device_id(text: &str) -> Result<DeviceId, Problem> {
+    DeviceId::parse(text).map_err(|error| Problem::invalid(format!("device: {error}"), "use the id that a list of devices gives"))
+}
+
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -117,7 +141,7 @@ pub(crate) async fn dead_letters(State(app): State<Arc<App>>, MayRead(who): MayR
             Problem::invalid(format!("reason: {}", error.chars().take(300).collect::<String>()), "use one of those, or leave it out")
         })?;
     if let Some(device) = &query.device {
-        DeviceId::parse(device).map_err(|error| Problem::invalid(format!("device: {error}"), "use the id that a list of devices gives"))?;
+        device_id(device)?;
     }
     let limit = query.limit.unwrap_or(100).clamp(1, KEPT as u32) as usize;
     let (dead_letters, counts) = app.dead.newest(reason, query.device.as_deref(), limit);

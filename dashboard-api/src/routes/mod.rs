@@ -51,6 +51,7 @@ fn closed() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(alerts::one))
         .routes(routes!(alerts::acknowledge, alerts::take_back))
         .routes(routes!(devices::devices))
+        .routes(routes!(devices::messages))
         .routes(routes!(devices::dead_letters))
         .routes(routes!(events::events))
         .routes(routes!(describe))

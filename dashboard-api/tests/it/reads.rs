@@ -219,6 +219,40 @@ async fn devices_tell_whose_they_are_and_whether_they_were_heard() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_devices_last_messages_say_what_became_of_them_and_no_value() {
+    let site = Site::start().await;
+    let Input::Reading(mut shifted) = reading("ada", Metric::Spo2, 93.25, now()) else { unreachable!() };
+    (shifted.clock, shifted.stamped_at) = (schemas::ClockState::Corrected, shifted.at - Micros::hours(1));
+    site.input(&patient("ada"), Input::Reading(shifted)).await;
+    let letter = DeadLetter {
+        device: "hub-1".to_owned(),
+        topic: "v1/devices/ox-ada/vitals".to_owned(),
+        payload: Bytes::from_static(b"{\"spo2\": 0.9325}"),
+        reason: Reason::UnitMismatch,
+        detail: "expected % between 0 and 100".to_owned(),
+        received_at: now(),
+        content_type: String::new(),
+        entry: 0,
+        metric: Some(Metric::Spo2),
+        stamped_at: None,
+    };
+    site.journal.append(Topic::DeadLetters, Partition(0), b"hub-1", letter.encode()).unwrap().await.unwrap();
+    let found = until("both", async || {
+        let found = site.json("/api/v1/devices/ox-ada/messages").await["messages"].clone();
+        (found.as_array().unwrap().len() == 2).then_some(found)
+    })
+    .await;
+    let of = |verdict: &str| found.as_array().unwrap().iter().find(|one| one["verdict"] == verdict).unwrap().clone();
+    assert_eq!((&of("accepted")["clock"], &of("accepted")["clock_shift_s"]), (&json!("corrected"), &json!(3600)));
+    assert_eq!((&of("refused")["reason"], &of("refused")["detail"]), (&json!("unit_mismatch"), &json!("expected % between 0 and 100")));
+    assert!(!found.to_string().contains("93.25") && !found.to_string().contains("0.9325"), "no value");
+    assert_eq!(site.json("/api/v1/devices/hub-1/messages").await["messages"].as_array().unwrap().len(), 1, "also under the hub");
+    problem(site.get("/api/v1/devices/nobody/messages").await, StatusCode::NOT_FOUND).await;
+    problem(site.get("/api/v1/devices/a%2Fb/messages").await, StatusCode::UNPROCESSABLE_ENTITY).await;
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dead_letters_are_counted_by_reason_and_never_shown_whole() {
     let site = Site::start().await;
     for n in 0..1010_u32 {
