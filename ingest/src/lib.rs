@@ -32,6 +32,7 @@ mod handshake;
 mod hello;
 mod identity;
 mod packets;
+mod passage;
 mod receipts;
 mod reply;
 pub mod telemetry;

@@ -55,7 +55,7 @@ impl Conversation {
         if packet_id == 0 {
             return Err(Closed::protocol("a SUBSCRIBE with packet identifier 0"));
         }
-        let own = verdict::topic(&self.device);
+        let own = verdict::topic(&self.passage.device);
         let codes: Vec<u8> = entries.iter().map(|entry| answer(entry, &own, version)).collect();
         reply::suback(&mut self.output, version, packet_id, &codes);
         if codes.contains(&GRANTED) {
@@ -80,7 +80,7 @@ impl Conversation {
         if packet_id == 0 {
             return Err(Closed::protocol("an UNSUBSCRIBE with packet identifier 0"));
         }
-        let own = verdict::topic(&self.device);
+        let own = verdict::topic(&self.passage.device);
         let mut codes = Vec::with_capacity(filters.len());
         for filter in &filters {
             let was = filter.as_str() == own && std::mem::take(&mut self.subscribed);
