@@ -9,6 +9,7 @@ use std::time::Duration;
 use intake::Mappings;
 use journal::Journal;
 use metrics::counter;
+use rumqttc::MqttOptions;
 use socket2::{SockRef, TcpKeepalive};
 use store::{Store, StoreError};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -18,6 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::bridge::{self, Bridge};
 use crate::budget::Budget;
 use crate::clocks::Clocks;
 use crate::connections::{Connections, Notice};
@@ -46,6 +48,8 @@ pub struct Config {
     pub budget: usize,
     /// How the JSON of others is read.
     pub mappings: Mappings,
+    /// Brokers whose messages are read as well.
+    pub bridges: Vec<Bridge>,
 }
 
 /// TLS 1.3; both files in PEM.
@@ -93,6 +97,7 @@ pub struct Gateway {
     views: watch::Sender<Arc<View>>,
     plain: Option<TcpListener>,
     secure: Option<(TcpListener, TlsAcceptor)>,
+    bridges: Vec<(Bridge, MqttOptions)>,
 }
 
 fn listen(key: &'static str, address: SocketAddr) -> Result<TcpListener, GatewayError> {
@@ -111,6 +116,8 @@ impl Gateway {
         if !(1 << 10..=LARGEST_PACKET).contains(&config.max_packet) {
             return Err(GatewayError::MaxPacket(config.max_packet));
         }
+        let bridges = config.bridges.into_iter().map(|bridge| Ok((bridge.options(config.max_packet)?, bridge)));
+        let bridges = bridges.map(|made| made.map(|(options, bridge)| (bridge, options))).collect::<Result<_, GatewayError>>()?;
         let acceptor = config.tls.as_ref().map(tls::acceptor).transpose()?;
         let (views, view) = watch::channel(Arc::new(View::load(&store).await?));
         let plain = config.listen.map(|address| listen("ingest.listen", address)).transpose()?;
@@ -128,7 +135,7 @@ impl Gateway {
             mappings: config.mappings,
             unwritten: Seldom::default(),
         };
-        Ok(Self { shared: Arc::new(shared), store, views, plain, secure: secure.zip(acceptor) })
+        Ok(Self { shared: Arc::new(shared), store, views, plain, secure: secure.zip(acceptor), bridges })
     }
 
     pub fn address(&self) -> Option<SocketAddr> {
@@ -140,9 +147,9 @@ impl Gateway {
     }
 
     /// Serves until `stop`. Then no new packet is read, what was read gets its ack, and connections end (MQTT 5: server shutting down),
-    /// within 10 s.
+    /// within 10 s. Dropped before that, it leaves bridges without a word, and devices for the runtime to end.
     pub async fn run(self, stop: CancellationToken) -> Result<(), GatewayError> {
-        let Self { shared, store, views, plain, secure } = self;
+        let Self { shared, store, views, plain, secure, bridges: wanted } = self;
         let connections = shared.connections.clone();
         let tracker = TaskTracker::new();
         let mut tasks = JoinSet::new();
@@ -152,19 +159,28 @@ impl Gateway {
             let (shared, tracker) = (shared.clone(), tracker.clone());
             tasks.spawn(accept(listener, acceptor, shared, tracker));
         }
+        let ending = CancellationToken::new();
+        let mut bridges = JoinSet::new();
+        for (bridge, options) in wanted {
+            bridges.spawn(bridge::run(bridge, options, shared.clone(), ending.clone()));
+        }
         let mut outcome = Ok(());
         tokio::select! {
             () = stop.cancelled() => {}
             Some(Err(error)) = tasks.join_next() => outcome = Err(GatewayError::Task(error)),
+            Some(Err(error)) = bridges.join_next() => outcome = Err(GatewayError::Task(error)),
         }
         tasks.shutdown().await;
         connections.end_all(Notice::Stop);
+        ending.cancel();
         tracker.close();
         if tokio::time::timeout(DRAIN, tracker.wait()).await.is_err() {
             tracing::warn!(connections = connections.open(), "connections still wait for receipts and are dropped; their devices will send again");
             connections.end_all(Notice::Kill);
             tracker.wait().await;
         }
+        // they began to end with the connections, and have as long
+        while bridges.join_next().await.is_some() {}
         outcome
     }
 }

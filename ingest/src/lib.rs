@@ -1,4 +1,4 @@
-//! MQTT in, journal out: the gateway that devices connect to.
+//! MQTT in, journal out: the gateway that devices connect to, and bridges to brokers that they are connected to already (`bridge`).
 //!
 //! **Promises.** *I1*: a PUBACK (3.1.1 QoS 2: PUBREC) leaves only after every record of that message is durable, in the order the messages
 //! came; the module `receipts` holds the one function that lets it go. *I2*: every entry of a message is appended to `inputs` or to `dead-letters`
@@ -21,6 +21,7 @@
 //! anything that another peer needs.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod bridge;
 mod budget;
 mod clocks;
 mod closed;
@@ -31,6 +32,7 @@ mod gateway;
 mod handshake;
 mod hello;
 mod identity;
+mod link;
 mod packets;
 mod passage;
 mod receipts;
@@ -41,5 +43,6 @@ mod verdict;
 mod view;
 mod wire;
 
+pub use bridge::{BadFilter, Bridge, RECEIVE_MAXIMUM, TopicFilter};
 pub use connections::HALF_OPEN;
 pub use gateway::{Config, Gateway, GatewayError, Tls};

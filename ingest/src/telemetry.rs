@@ -29,6 +29,20 @@ pub const BUDGET_WAITS: &str = "vigil_ingest_budget_waits_total";
 pub const REGISTRY_FAILURES: &str = "vigil_ingest_registry_failures_total";
 /// Accepts that failed, such as for want of file descriptors.
 pub const ACCEPTS_FAILED: &str = "vigil_ingest_accepts_failed_total";
+/// Gauge: 1 while a bridge reads, by `bridge`.
+pub const BRIDGE_CONNECTED: &str = "vigil_ingest_bridge_connected";
+/// Connections of a bridge that failed or were lost, by `bridge` and `reason`.
+pub const BRIDGE_LOST: &str = "vigil_ingest_bridge_lost_total";
+/// Messages that a bridge read, by `bridge` and `qos`; at QoS 0 nothing is promised.
+pub const BRIDGE_MESSAGES: &str = "vigil_ingest_bridge_messages_total";
+/// Messages that the broker said it sent before (DUP), by `bridge`.
+pub const BRIDGE_DUPLICATES: &str = "vigil_ingest_bridge_duplicates_total";
+/// Messages of which something became a dead letter, by `bridge`.
+pub const BRIDGE_REFUSED: &str = "vigil_ingest_bridge_refused_total";
+/// Messages at QoS 0 for which there was no room, by `bridge`.
+pub const BRIDGE_DROPPED: &str = "vigil_ingest_bridge_dropped_total";
+/// Times that the broker had forgotten the session of a bridge, by `bridge`.
+pub const BRIDGE_SESSIONS_LOST: &str = "vigil_ingest_bridge_sessions_lost_total";
 
 pub(crate) struct Meters {
     pub connections: Gauge,

@@ -1,6 +1,8 @@
 //! The gateway as devices see it: real sockets, a real store, a journal whose receipts can be held back.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+mod bridge;
+mod broker;
 mod client;
 mod durable;
 mod hostile;
@@ -91,6 +93,7 @@ pub fn config() -> Config {
         max_packet: 256 << 10,
         budget: 16 << 20,
         mappings: intake::Mappings::shipped().unwrap(),
+        bridges: Vec::new(),
     }
 }
 
