@@ -92,7 +92,14 @@ async fn gateway(kind: &str, folder: &Path, connections: usize) {
         }
     };
     let mappings = intake::Mappings::shipped().unwrap();
-    let config = ingest::Config { listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))), tls: None, max_packet: 256 << 10, budget: 64 << 20, mappings };
+    let config = ingest::Config {
+        listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+        tls: None,
+        max_packet: 256 << 10,
+        budget: 64 << 20,
+        mappings,
+        bridges: Vec::new(),
+    };
     let gateway = ingest::Gateway::bind(config, journal.clone(), store).await.unwrap();
     println!("address {}", gateway.address().unwrap());
     let stop = CancellationToken::new();

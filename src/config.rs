@@ -1,12 +1,14 @@
 //! The configuration file, parsed into types before any port or client is opened. `vigil.toml` at the root holds every key and default;
 //! a test holds the two together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ingest::TopicFilter;
+use schemas::DeviceId;
 use serde::{Deserialize, Deserializer};
 
 /// A message must fit into a record of any journal, with what stands around it.
@@ -118,6 +120,7 @@ pub struct Ingest {
     pub mappings: Vec<PathBuf>,
     pub max_packet: Bytes,
     pub budget: Bytes,
+    pub bridge: Vec<Bridge>,
 }
 
 impl Default for Ingest {
@@ -130,7 +133,58 @@ impl Default for Ingest {
             mappings: Vec::new(),
             max_packet: Bytes(256 << 10),
             budget: Bytes(64 << 20),
+            bridge: Vec::new(),
         }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bridge {
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    pub name: String,
+    pub address: String,
+    pub hub: String,
+    #[serde(default = "vitals")]
+    pub topics: Vec<String>,
+    #[serde(default)]
+    pub ca: PathBuf,
+    #[serde(default)]
+    pub user: String,
+    #[serde(default)]
+    pub password_file: PathBuf,
+    #[serde(default)]
+    pub client_id: String,
+    #[serde(default = "week")]
+    pub session: Span,
+    #[serde(default = "half_a_minute")]
+    pub keep_alive: Span,
+}
+
+fn vitals() -> Vec<String> {
+    vec!["v1/devices/+/vitals/#".to_owned()]
+}
+
+const fn week() -> Span {
+    Span::days(7)
+}
+
+const fn half_a_minute() -> Span {
+    Span(Duration::from_secs(30))
+}
+
+impl Bridge {
+    /// Host and port of the broker.
+    pub fn host_and_port(&self) -> Option<(&str, u16)> {
+        let (host, port) = self.address.rsplit_once(':')?;
+        (!host.is_empty()).then_some(())?;
+        Some((host, port.parse().ok()?))
+    }
+
+    /// Under which the broker keeps its session: its own, or one that no other installation has.
+    pub fn client_id(&self, installation: &str) -> String {
+        if self.client_id.is_empty() { format!("vigil-bridge-{installation}-{}", self.name) } else { self.client_id.clone() }
     }
 }
 
@@ -367,6 +421,7 @@ impl Config {
         };
         let mut config: Self = toml::from_str(text).map_err(parse)?;
         config.alerts.webhook.retain(|webhook| webhook.enabled);
+        config.ingest.bridge.retain(|bridge| bridge.enabled);
         config.check()?;
         Ok(config)
     }
@@ -398,6 +453,7 @@ impl Config {
         if self.ingest.listen_tls.0.is_some() && (self.ingest.certificate.as_os_str().is_empty() || self.ingest.key.as_os_str().is_empty()) {
             return value("ingest.listen_tls", &self.ingest.listen_tls, "TLS needs ingest.certificate and ingest.key, PEM files");
         }
+        self.check_bridges()?;
         if self.dashboard.certificate.as_os_str().is_empty() != self.dashboard.key.as_os_str().is_empty() {
             return value("dashboard.certificate", &self.dashboard.certificate.display(), "dashboard.certificate and dashboard.key go together");
         }
@@ -417,6 +473,44 @@ impl Config {
         }
         if self.engine.window.0.is_zero() || self.engine.horizon.0 < self.engine.window.0 {
             return value("engine.horizon", &format!("{:?}", self.engine.horizon.0), "the horizon is at least one engine.window");
+        }
+        Ok(())
+    }
+
+    fn check_bridges(&self) -> Result<(), ConfigError> {
+        let value = |key, value: &str, remedy: String| Err(ConfigError::Value { key, value: value.to_owned(), remedy });
+        let (mut names, mut clients) = (BTreeSet::new(), BTreeSet::new());
+        for bridge in &self.ingest.bridge {
+            if bridge.name.is_empty() || !names.insert(&bridge.name) {
+                return value("ingest.bridge.name", &bridge.name, "each bridge has a name of its own".to_owned());
+            }
+            if bridge.host_and_port().is_none() {
+                return value("ingest.bridge.address", &bridge.address, "it is host:port of the broker, such as \"broker.example:1883\"".to_owned());
+            }
+            if !clients.insert((&bridge.address, bridge.client_id(&self.installation))) {
+                return value("ingest.bridge.client_id", &bridge.client_id, "two bridges of one client id take the session from each other".to_owned());
+            }
+            if DeviceId::parse(&bridge.hub).is_err() {
+                return value("ingest.bridge.hub", &bridge.hub, "it is the id of the device behind which the broker's devices are registered".to_owned());
+            }
+            if bridge.topics.is_empty() {
+                return value("ingest.bridge.topics", "[]", "name at least one topic filter".to_owned());
+            }
+            for topic in &bridge.topics {
+                if let Err(bad) = TopicFilter::parse(topic) {
+                    return value("ingest.bridge.topics", topic, bad.to_string());
+                }
+            }
+            if !(60..u64::from(u32::MAX)).contains(&bridge.session.0.as_secs()) {
+                return value(
+                    "ingest.bridge.session",
+                    &format!("{:?}", bridge.session.0),
+                    "at least \"1 min\": for so long the broker keeps messages".to_owned(),
+                );
+            }
+            if !(1..=u64::from(u16::MAX)).contains(&bridge.keep_alive.0.as_secs()) {
+                return value("ingest.bridge.keep_alive", &format!("{:?}", bridge.keep_alive.0), "between \"1 s\" and \"18 h\"".to_owned());
+            }
         }
         Ok(())
     }
@@ -473,6 +567,28 @@ mod tests {
         let default = Config::default();
         assert_eq!(parse(include_str!("../vigil.toml")).unwrap(), default);
         assert_eq!(parse("").unwrap(), default);
+    }
+
+    #[test]
+    fn a_bridge_needs_a_name_an_address_and_a_hub() {
+        let bridge = |more: &str| format!("[[ingest.bridge]]\nname = \"b\"\naddress = \"broker:1883\"\nhub = \"gate\"\n{more}\n");
+        let read = parse(&bridge("")).unwrap().ingest.bridge;
+        assert_eq!((read[0].host_and_port(), read[0].client_id("i")), (Some(("broker", 1883)), "vigil-bridge-i-b".to_owned()));
+        let long = "[[ingest.bridge]]\nname = \"b\"\naddress = \"broker:1883\"";
+        for (text, says) in [
+            (bridge("topics = [\"$share/g/#\"]"), "ingest.bridge.topics = $share/g/#: a broker may lose"),
+            (bridge("topics = []"), "ingest.bridge.topics = []: name at least one"),
+            (bridge("session = \"0 s\""), "ingest.bridge.session"),
+            (bridge("keep_alive = \"20 h\""), "ingest.bridge.keep_alive"),
+            (bridge("") + &bridge("client_id = \"other\""), "ingest.bridge.name = b: each bridge"),
+            (bridge("client_id = \"c\"") + &bridge("client_id = \"c\"").replace("\"b\"", "\"d\""), "ingest.bridge.client_id = c: two bridges"),
+            (bridge("").replace(":1883", ""), "ingest.bridge.address = broker: it is host:port"),
+            (bridge("").replace("gate", "../gate"), "ingest.bridge.hub"),
+            (long.to_owned(), "missing field `hub`"),
+        ] {
+            let error = parse(&text).unwrap_err().to_string();
+            assert!(error.contains(says), "{text}: {error}");
+        }
     }
 
     #[test]

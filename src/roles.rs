@@ -9,12 +9,13 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::ValueEnum;
 use dashboard_api::{Dashboard, Operations, Readiness};
-use ingest::Gateway;
+use ingest::{Gateway, TopicFilter};
 use journal::Journal;
 use metrics_exporter_prometheus::PrometheusHandle;
 use processor::Processor;
 use processor::archive::{Archive, ArchiveConfig};
 use processor::objects::{LocalObjects, Objects};
+use schemas::{DeviceId, Private};
 use store::Store;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -241,8 +242,31 @@ async fn gateway(config: &Config, journal: &Arc<dyn Journal>, store: &Store) -> 
         max_packet: size(config.ingest.max_packet.0),
         budget: size(config.ingest.budget.0),
         mappings: installation::mappings(config)?,
+        bridges: bridges(config)?,
     };
     Gateway::bind(wanted, journal.clone(), store.clone()).await.context("the gateway (ingest.listen, ingest.listen_tls)")
+}
+
+/// As [`Config::load`] checked them.
+fn bridges(config: &Config) -> anyhow::Result<Vec<ingest::Bridge>> {
+    let mut bridges = Vec::new();
+    for wanted in &config.ingest.bridge {
+        let (host, port) = wanted.host_and_port().context("ingest.bridge.address")?;
+        bridges.push(ingest::Bridge {
+            name: wanted.name.clone(),
+            host: host.to_owned(),
+            port,
+            ca: (!wanted.ca.as_os_str().is_empty()).then(|| config.path(&wanted.ca)),
+            user: wanted.user.clone(),
+            password: installation::secret(config, "ingest.bridge.password_file", &wanted.password_file)?.map(Private::new),
+            client_id: wanted.client_id(&config.installation),
+            topics: wanted.topics.iter().map(|topic| TopicFilter::parse(topic)).collect::<Result<_, _>>().context("ingest.bridge.topics")?,
+            hub: DeviceId::parse(&wanted.hub).context("ingest.bridge.hub")?,
+            session: wanted.session.0,
+            keep_alive: wanted.keep_alive.0,
+        });
+    }
+    Ok(bridges)
 }
 
 async fn dashboard(
