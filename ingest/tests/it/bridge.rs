@@ -160,32 +160,30 @@ async fn what_the_broker_wrote_down_outlives_its_death() {
 /// What it had appended when it died, and what was not durable, is lost with it; the broker has it still.
 #[tokio::test]
 async fn nothing_is_lost_when_the_bridge_is_killed_again_and_again() {
-    const ALL: usize = 2000;
+    const LIVES: usize = 4;
     let Some(broker) = Broker::start().await else { return };
     let publisher = Publisher::connect(&broker);
-    let killing = async {
-        let mut readings = Vec::new();
-        for share in 1..=4 {
-            let journal = MemoryJournal::new(PARTITIONS);
-            let life = bridged(&broker, &journal).await;
-            until("a share of the readings", || readings.len() + stored(&journal) >= share * ALL / 5).await;
-            journal.hold();
-            broker.says(DELIVERED, broker.said(ACKED) + 20).await;
-            killed(life).await;
-            readings.extend(inputs(&journal));
-        }
-        readings
-    };
-    let first = bridged(&broker, &MemoryJournal::new(PARTITIONS)).await;
-    killed(first).await;
-    let ((), mut readings) = tokio::join!(publisher.readings(CUFF, 0..ALL), killing);
+    let mut readings = Vec::new();
+    for life in 0..LIVES {
+        let journal = MemoryJournal::new(PARTITIONS);
+        let served = bridged(&broker, &journal).await;
+        let first = life * 300;
+        publisher.readings(CUFF, first..first + 200).await;
+        // those of the last life's end come first
+        until("what is durable", || stored(&journal) >= if life == 0 { 200 } else { 300 }).await;
+        journal.hold();
+        let before = broker.said(DELIVERED);
+        publisher.readings(CUFF, first + 200..first + 300).await;
+        broker.says(DELIVERED, before + 100).await;
+        killed(served).await;
+        readings.extend(inputs(&journal));
+    }
     let journal = MemoryJournal::new(PARTITIONS);
     let last = bridged(&broker, &journal).await;
-    let before = numbers(&readings);
-    until("the rest", || before.len() + stored(&journal) >= ALL).await;
-    until("every reading", || before.union(&numbers(&inputs(&journal))).count() == ALL).await;
+    until("the rest", || stored(&journal) >= 100).await;
     readings.extend(inputs(&journal));
-    println!("{} came again", readings.len() - numbers(&readings).len());
+    assert_eq!(numbers(&readings).len(), LIVES * 300);
+    println!("{} came again", readings.len() - LIVES * 300);
     last.stopped().await;
 }
 
