@@ -295,7 +295,8 @@ async fn no_ack_outlives_its_connection() {
     broker.again().await;
     broker.says(DELIVERED, 20).await;
     broker.says(PINGED, broker.said(PINGED) + 2).await;
-    assert_eq!(broker.said(ACKED), 0, "nothing of this connection is durable");
+    // the client library refuses an ack for what did not come on its connection, at the price of the connection
+    assert_eq!((broker.said(ACKED), broker.said("Sending CONNACK to bridge-of-the-test")), (0, 1), "nothing of this connection is durable");
     journal.release();
     broker.says(ACKED, 20).await;
     let readings = inputs(&journal);
