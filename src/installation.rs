@@ -12,7 +12,8 @@ use intake::{Mapping, Mappings};
 use journal::Journal;
 use journal::embedded::{EmbeddedConfig, EmbeddedJournal};
 use journal::kafka::{KafkaConfig, KafkaJournal};
-use schemas::{EventTime, Micros};
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use schemas::{DeviceId, EventTime, Micros};
 use store::users::{Role, User};
 use store::wards::Ward;
 use store::{Store, StoreError};
@@ -111,6 +112,61 @@ fn keys(folder: &Path) -> anyhow::Result<()> {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).context("cannot make a certificate")?;
     write(&folder.join("gateway.pem"), made.cert.pem().as_bytes(), 0o644)?;
     write(&folder.join("gateway.key"), made.signing_key.serialize_pem().as_bytes(), 0o600)
+}
+
+/// A device's certificate and key, from this installation's own authority, which is made when it is not there yet.
+pub struct DeviceCertificate {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+    pub authority: PathBuf,
+    pub fingerprint: String,
+    pub ends_at: EventTime,
+}
+
+/// Writes `{device}.pem` and `{device}.key` into `folder`.
+pub fn certify(config: &Config, device: &DeviceId, folder: &Path, days: u32) -> anyhow::Result<DeviceCertificate> {
+    let (authority, secret) = (config.path(Path::new("keys/device-ca.pem")), config.path(Path::new("keys/device-ca.key")));
+    let mut parameters = CertificateParams::new(Vec::new()).context("cannot make a certificate")?;
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    parameters.distinguished_name.push(DnType::CommonName, format!("Vigil devices {}", config.installation));
+    let signer = match fs::read_to_string(&secret) {
+        Ok(pem) => KeyPair::from_pem(&pem).with_context(|| format!("{} is no key", secret.display()))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let signer = KeyPair::generate().context("cannot make a key")?;
+            let certificate = parameters.self_signed(&signer).context("cannot make a certificate")?;
+            if let Some(folder) = secret.parent() {
+                fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            }
+            write(&authority, certificate.pem().as_bytes(), 0o644)?;
+            write(&secret, signer.serialize_pem().as_bytes(), 0o600)?;
+            signer
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", secret.display())),
+    };
+    let issuer = Issuer::new(parameters, signer);
+    let mut wanted = CertificateParams::new(vec![device.to_string()]).context("cannot make a certificate")?;
+    wanted.distinguished_name.push(DnType::CommonName, device.as_str());
+    wanted.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    wanted.use_authority_key_identifier_extension = true;
+    let begins = SystemTime::now();
+    let ends = begins + Duration::from_secs(u64::from(days) * 86_400);
+    // a device's clock may be behind ours
+    wanted.not_before = (begins - Duration::from_secs(86_400)).into();
+    wanted.not_after = ends.into();
+    let key = KeyPair::generate().context("cannot make a key")?;
+    let certificate = wanted.signed_by(&key, &issuer).context("cannot make a certificate")?;
+    let made = DeviceCertificate {
+        certificate: folder.join(format!("{device}.pem")),
+        key: folder.join(format!("{device}.key")),
+        authority,
+        fingerprint: store::secrets::fingerprint(certificate.der()),
+        ends_at: now() + Micros::days(i64::from(days)),
+    };
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    write(&made.certificate, certificate.pem().as_bytes(), 0o600)?;
+    write(&made.key, key.serialize_pem().as_bytes(), 0o600)?;
+    Ok(made)
 }
 
 fn write(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {

@@ -235,6 +235,7 @@ async fn gateway(config: &Config, journal: &Arc<dyn Journal>, store: &Store) -> 
         listen,
         certificate: config.path(&config.ingest.certificate),
         key: config.path(&config.ingest.key),
+        ca: (!config.ingest.device_ca.as_os_str().is_empty()).then(|| config.path(&config.ingest.device_ca)),
     });
     let wanted = ingest::Config {
         listen: config.ingest.listen.0,

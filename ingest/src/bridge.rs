@@ -17,9 +17,7 @@ use metrics::counter;
 use rumqttc::{
     AckMode, MqttOptions, NetworkOptions, PersistedAckMode, PersistedSession, SessionStore, SessionStoreError, SessionStoreKey, TlsConfiguration, Transport,
 };
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
+use rustls::ClientConfig;
 use schemas::{DeviceId, Private};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -163,13 +161,7 @@ impl Bridge {
 /// TLS that trusts these authorities and no other.
 fn trusting(ca: &Path) -> Result<ClientConfig, GatewayError> {
     let unusable = |reason: String| GatewayError::Pem { name: "ingest.bridge.ca", path: ca.to_owned(), reason };
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(ca).map_err(|error| unusable(error.to_string()))? {
-        roots.add(certificate.map_err(|error| unusable(error.to_string()))?).map_err(|error| unusable(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(unusable("no certificate is in it".to_owned()));
-    }
+    let roots = crate::tls::roots(ca).map_err(unusable)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(|error| unusable(error.to_string()))?;
     Ok(config.with_root_certificates(roots).with_no_client_auth())

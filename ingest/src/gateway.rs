@@ -58,6 +58,8 @@ pub struct Tls {
     pub listen: SocketAddr,
     pub certificate: PathBuf,
     pub key: PathBuf,
+    /// Of the authority that device certificates are from; without it a device has a password only.
+    pub ca: Option<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]

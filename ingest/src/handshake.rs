@@ -17,9 +17,10 @@ use crate::connections::Place;
 use crate::conversation::Conversation;
 use crate::gateway::Shared;
 use crate::hello::{Hello, Refusal};
-use crate::identity::Identified;
+use crate::identity::{Identified, Identity};
 use crate::reply::Listener;
 use crate::telemetry::{CLOSED, CONNECTS_REFUSED, HALF_OPEN_DROPPED, RECEIPTS_FAILED};
+use crate::tls::fingerprint;
 use crate::wire::{Frame, frame, kind};
 
 /// From accept to CONNECT, TLS included.
@@ -58,7 +59,7 @@ impl NoHello {
 
 pub(crate) async fn serve(stream: TcpStream, acceptor: Option<TlsAcceptor>, place: Place, shared: Arc<Shared>) {
     let deadline = Instant::now() + CONNECT_WITHIN;
-    let Some(acceptor) = acceptor else { return converse(stream, place, shared, deadline).await };
+    let Some(acceptor) = acceptor else { return converse(stream, None, place, shared, deadline).await };
     // boxed: a plain connection must not pay for the size of TLS
     Box::pin(async move {
         let accepted = tokio::select! {
@@ -66,7 +67,10 @@ pub(crate) async fn serve(stream: TcpStream, acceptor: Option<TlsAcceptor>, plac
             _ = place.signal.any() => Err(NoHello::Dropped),
         };
         match accepted {
-            Ok(stream) => converse(stream, place, shared, deadline).await,
+            Ok(stream) => {
+                let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(fingerprint);
+                converse(stream, certificate, place, shared, deadline).await;
+            }
             Err(error) => dropped(&error),
         }
     })
@@ -78,10 +82,10 @@ fn dropped(error: &NoHello) {
     tracing::debug!(%error, "a connection ended before its connect");
 }
 
-async fn converse<S: Socket>(mut stream: S, mut place: Place, shared: Arc<Shared>, deadline: Instant) {
+async fn converse<S: Socket>(mut stream: S, certificate: Option<String>, mut place: Place, shared: Arc<Shared>, deadline: Instant) {
     let mut input = BytesMut::new();
     let hello = tokio::select! {
-        hello = timeout_at(deadline, hello(&mut stream, &mut input)) => hello.unwrap_or(Err(NoHello::Late)),
+        hello = timeout_at(deadline, hello(&mut stream, &mut input, certificate.is_some())) => hello.unwrap_or(Err(NoHello::Late)),
         _ = place.signal.any() => Err(NoHello::Dropped),
     };
     let hello = match hello {
@@ -89,7 +93,7 @@ async fn converse<S: Socket>(mut stream: S, mut place: Place, shared: Arc<Shared
         Err(error) => return dropped(&error),
     };
     let admitted = match hello {
-        Ok(mut hello) => admit(&mut hello, &mut place, &shared).await.map(|identified| (hello, identified)),
+        Ok(mut hello) => admit(&mut hello, certificate, &mut place, &shared).await.map(|identified| (hello, identified)),
         Err(refusal) => Err(refusal),
     };
     let (hello, identified) = match admitted {
@@ -122,7 +126,7 @@ async fn converse<S: Socket>(mut stream: S, mut place: Place, shared: Arc<Shared
 }
 
 /// Waits for a whole CONNECT. What comes behind it stays in `input`.
-async fn hello<S: Socket>(stream: &mut S, input: &mut BytesMut) -> Result<Result<Hello, Refusal>, NoHello> {
+async fn hello<S: Socket>(stream: &mut S, input: &mut BytesMut, certified: bool) -> Result<Result<Hello, Refusal>, NoHello> {
     loop {
         if input.first().is_some_and(|first| first >> 4 != kind::CONNECT) {
             return Err(NoHello::Stranger);
@@ -131,7 +135,7 @@ async fn hello<S: Socket>(stream: &mut S, input: &mut BytesMut) -> Result<Result
             Frame::Partial => {}
             Frame::Whole { header, total } => {
                 let packet = input.split_to(total);
-                return Ok(Hello::parse(&packet, header));
+                return Ok(Hello::parse(&packet, header, certified));
             }
             Frame::TooLarge | Frame::Malformed => return Err(NoHello::Stranger),
         }
@@ -141,11 +145,15 @@ async fn hello<S: Socket>(stream: &mut S, input: &mut BytesMut) -> Result<Result
     }
 }
 
-/// Verifies the password, and puts the connection among the open ones.
-async fn admit(hello: &mut Hello, place: &mut Place, shared: &Shared) -> Result<Identified, Refusal> {
+/// Verifies certificate or password, and puts the connection among the open ones.
+async fn admit(hello: &mut Hello, certificate: Option<String>, place: &mut Place, shared: &Shared) -> Result<Identified, Refusal> {
     let busy = |detail| Refusal::new(hello.version, ConnectReasonCode::ServerBusy, "busy", detail);
     let view = shared.view.borrow().clone();
-    let identified = match shared.identity.recall(&view, hello) {
+    let known = match certificate {
+        Some(fingerprint) => Some(Identity::certified(&view, hello, &fingerprint)?),
+        None => shared.identity.recall(&view, hello),
+    };
+    let identified = match known {
         Some(identified) => identified,
         None if !place.verifying() => return Err(busy("too many connect at once; try again")),
         None => tokio::select! {

@@ -15,7 +15,7 @@ use crate::wire::{Version, kind};
 /// What a CONNECT asks for.
 pub(crate) struct Hello {
     pub version: Version,
-    /// As it came: not yet known to be a device's.
+    /// As it came: not yet known to be a device's. Empty only of who showed a certificate.
     pub user: String,
     pub password: Option<Zeroizing<Vec<u8>>>,
     pub client: String,
@@ -85,8 +85,8 @@ fn encode_v5(code: ConnectReasonCode, properties: Vec<Result<Property, MqttError
 }
 
 impl Hello {
-    /// Reads a whole packet whose kind is CONNECT.
-    pub fn parse(packet: &[u8], header: usize) -> Result<Self, Refusal> {
+    /// Reads a whole packet whose kind is CONNECT. Who showed a certificate need not give a name.
+    pub fn parse(packet: &[u8], header: usize, certified: bool) -> Result<Self, Refusal> {
         let body = &packet[header..];
         let unreadable = |version, code, detail| Err(Refusal { version, code, label: "malformed", detail });
         if packet[0] != kind::CONNECT << 4 {
@@ -106,7 +106,7 @@ impl Hello {
                 if !flags_are_sound(*flags) {
                     return unreadable(Some(version), ConnectReasonCode::MalformedPacket, "a CONNECT whose flags contradict each other");
                 }
-                if version == Version::V3 { Self::parse_v3(body) } else { Self::parse_v5(body) }
+                if version == Version::V3 { Self::parse_v3(body, certified) } else { Self::parse_v5(body, certified) }
             }
             // MQTT 3.1
             [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', ..] => {
@@ -116,7 +116,7 @@ impl Hello {
         }
     }
 
-    fn parse_v3(body: &[u8]) -> Result<Self, Refusal> {
+    fn parse_v3(body: &[u8], certified: bool) -> Result<Self, Refusal> {
         let refuse = |code, label, detail| Refusal::new(Version::V3, code, label, detail);
         let malformed = || refuse(ConnectReasonCode::MalformedPacket, "malformed", "a CONNECT that cannot be read");
         let (connect, read) = v3_1_1::Connect::parse(body).map_err(|_| malformed())?;
@@ -128,7 +128,7 @@ impl Hello {
         }
         Ok(Self {
             version: Version::V3,
-            user: user(connect.user_name()).ok_or_else(|| refuse(ConnectReasonCode::BadUserNameOrPassword, "no_user_name", NO_USER))?,
+            user: user(connect.user_name(), certified).ok_or_else(|| refuse(ConnectReasonCode::BadUserNameOrPassword, "no_user_name", NO_USER))?,
             password: connect.password().map(|bytes| Zeroizing::new(bytes.to_vec())),
             client: connect.client_id().to_owned(),
             assigned: connect.client_id().is_empty(),
@@ -139,7 +139,7 @@ impl Hello {
         })
     }
 
-    fn parse_v5(body: &[u8]) -> Result<Self, Refusal> {
+    fn parse_v5(body: &[u8], certified: bool) -> Result<Self, Refusal> {
         let refuse = |code, label, detail| Refusal::new(Version::V5, code, label, detail);
         let malformed = || refuse(ConnectReasonCode::MalformedPacket, "malformed", "a CONNECT that cannot be read");
         let (connect, read) = v5_0::Connect::parse(body).map_err(|error| match error {
@@ -159,7 +159,7 @@ impl Hello {
         }
         let mut hello = Self {
             version: Version::V5,
-            user: user(connect.user_name()).ok_or_else(|| refuse(ConnectReasonCode::BadUserNameOrPassword, "no_user_name", NO_USER))?,
+            user: user(connect.user_name(), certified).ok_or_else(|| refuse(ConnectReasonCode::BadUserNameOrPassword, "no_user_name", NO_USER))?,
             password: connect.password().map(|bytes| Zeroizing::new(bytes.to_vec())),
             client: connect.client_id().to_owned(),
             assigned: connect.client_id().is_empty(),
@@ -209,8 +209,9 @@ impl Hello {
 
 const NO_USER: &str = "a user name is required: the device's id";
 
-fn user(name: Option<&str>) -> Option<String> {
-    name.filter(|name| !name.is_empty()).map(ToOwned::to_owned)
+fn user(name: Option<&str>, certified: bool) -> Option<String> {
+    let name = name.unwrap_or_default();
+    (certified || !name.is_empty()).then(|| name.to_owned())
 }
 
 fn patience(keep_alive: u16) -> Option<Duration> {
@@ -230,7 +231,7 @@ mod tests {
     fn parse(body: &[u8]) -> Result<Hello, Refusal> {
         let mut packet = vec![0x10, body.len() as u8];
         packet.extend_from_slice(body);
-        Hello::parse(&packet, 2)
+        Hello::parse(&packet, 2, false)
     }
 
     #[test]

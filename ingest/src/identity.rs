@@ -1,4 +1,4 @@
-//! Which device a CONNECT is of. A password costs argon2 once; who was right before is known again without it.
+//! Which device a CONNECT is of. A certificate is registered, and costs nothing. A password costs argon2 once; who was right before is known again without it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -65,6 +65,21 @@ impl Identity {
             guesses: AtomicUsize::new(0),
             in_line: Mutex::default(),
         }
+    }
+
+    /// The device whose certificate this is. TLS has verified that the peer holds its key and that our authority signed it.
+    pub fn certified(view: &View, hello: &Hello, fingerprint: &str) -> Result<Identified, Refusal> {
+        let refuse = |code, label, detail| Refusal::new(hello.version, code, label, detail);
+        let Some((device, credential)) = view.certified(fingerprint) else {
+            return Err(refuse(ConnectReasonCode::NotAuthorized, "certificate", "this certificate is not registered, or no longer"));
+        };
+        if !hello.user.is_empty() && hello.user != device.as_str() {
+            return Err(refuse(ConnectReasonCode::BadUserNameOrPassword, "certificate", "the certificate is another device's than the user name"));
+        }
+        if view.access(device).is_none_or(|access| access.revoked) {
+            return Err(refuse(ConnectReasonCode::NotAuthorized, "revoked", "this device is revoked"));
+        }
+        Ok(Identified { device: device.clone(), credential: credential.clone() })
     }
 
     /// A device that was right before, without any work.

@@ -22,6 +22,8 @@ pub(crate) struct View {
     pub version: u64,
     pub registry: Registry,
     access: HashMap<DeviceId, Access>,
+    /// By fingerprint: whose it is, and under which id it is registered.
+    certificates: HashMap<String, (DeviceId, String)>,
 }
 
 /// How a device gets in.
@@ -29,6 +31,8 @@ pub(crate) struct View {
 pub(crate) struct Access {
     pub revoked: bool,
     pub passwords: Vec<Password>,
+    /// The ids of those that are registered.
+    pub certificates: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -41,13 +45,17 @@ impl View {
     pub fn new(view: RegistryView) -> Self {
         let mut access: HashMap<DeviceId, Access> = HashMap::with_capacity(view.devices.len());
         for device in &view.devices {
-            access.insert(device.id.clone(), Access { revoked: device.revoked_at.is_some(), passwords: Vec::new() });
+            access.insert(device.id.clone(), Access { revoked: device.revoked_at.is_some(), ..Access::default() });
         }
+        let mut certificates = HashMap::new();
         for credential in view.credentials {
-            if credential.kind == CredentialKind::Password
-                && let Some(access) = access.get_mut(&credential.device)
-            {
-                access.passwords.push(Password { credential: credential.id, hash: credential.value });
+            match (credential.kind, access.get_mut(&credential.device)) {
+                (CredentialKind::Password, Some(access)) => access.passwords.push(Password { credential: credential.id, hash: credential.value }),
+                (CredentialKind::Certificate, Some(access)) => {
+                    access.certificates.push(credential.id.clone());
+                    certificates.insert(credential.value, (credential.device, credential.id));
+                }
+                (_, None) => {}
             }
         }
         let known = view.devices.into_iter().map(|device| Known {
@@ -58,7 +66,7 @@ impl View {
             min_time: device.min_time,
         });
         let assigned = view.assignments.into_iter().map(|a| Assigned { device: a.device, patient: a.patient, from: a.from, until: a.until });
-        Self { version: view.version, registry: Registry::new(known, assigned), access }
+        Self { version: view.version, registry: Registry::new(known, assigned), access, certificates }
     }
 
     pub async fn load(store: &Store) -> Result<Self, StoreError> {
@@ -69,9 +77,16 @@ impl View {
         self.access.get(device)
     }
 
+    /// Whose certificate it is, and its credential.
+    pub fn certified(&self, fingerprint: &str) -> Option<&(DeviceId, String)> {
+        self.certificates.get(fingerprint)
+    }
+
     /// Whether a connection that came in with this credential may go on.
     pub fn admits(&self, device: &DeviceId, credential: &str) -> bool {
-        self.access(device).is_some_and(|access| !access.revoked && access.passwords.iter().any(|password| password.credential == credential))
+        let known =
+            |access: &Access| access.certificates.iter().chain(access.passwords.iter().map(|password| &password.credential)).any(|known| known == credential);
+        self.access(device).is_some_and(|access| !access.revoked && known(access))
     }
 }
 

@@ -39,6 +39,20 @@ pub enum DeviceCommand {
         #[arg(long, default_value = "vigil.toml")]
         config: PathBuf,
     },
+    /// Makes a key and a certificate for the device, from this installation's own authority; ingest.device_ca lets it in
+    Certificate {
+        id: String,
+        /// Where ID.pem and ID.key are written
+        #[arg(long, default_value = ".")]
+        out: PathBuf,
+        #[arg(long, default_value_t = 730, value_parser = clap::value_parser!(u32).range(1..=3650))]
+        days: u32,
+        /// Refuses the certificates that it had
+        #[arg(long)]
+        replace: bool,
+        #[arg(long, default_value = "vigil.toml")]
+        config: PathBuf,
+    },
     /// Refuses the device's credentials from now on
     Revoke {
         id: String,
@@ -112,6 +126,21 @@ pub async fn run(command: DeviceCommand) -> anyhow::Result<()> {
             let password = store.new_device_password(&id, now()).await?;
             store.close().await;
             show(&config, &id, Some(password.as_str()), None)
+        }
+        DeviceCommand::Certificate { id, out, days, replace, config } => {
+            let config = Config::load(&config)?;
+            let store = installation::open_store(&config).await?;
+            let id = DeviceId::parse(&id)?;
+            store.device(&id).await?;
+            let made = installation::certify(&config, &id, &out, days)?;
+            store.new_device_certificate(&id, &made.fingerprint, replace, now()).await?;
+            store.close().await;
+            let show = |path: &Path| path.display().to_string();
+            let (certificate, key, authority) = (show(&made.certificate), show(&made.key), show(&made.authority));
+            let row =
+                json!({"device": id, "certificate": certificate, "key": key, "authority": authority, "fingerprint": made.fingerprint, "ends_at": made.ends_at});
+            let words = format!("certificate  {certificate}, until {}\nkey          {key}\nauthority    {authority}: set ingest.device_ca to it", made.ends_at);
+            Ok(output::tell(&row, words)?)
         }
         DeviceCommand::Revoke { id, config } => {
             let store = installation::open_store(&Config::load(&config)?).await?;

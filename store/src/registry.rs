@@ -132,6 +132,27 @@ impl Store {
         .await?;
         Ok(password)
     }
+
+    /// Registers a certificate of a device by its fingerprint; with `alone`, those that the device had are refused from now on.
+    pub async fn new_device_certificate(&self, device: &DeviceId, fingerprint: &str, alone: bool, now: EventTime) -> Result<(), StoreError> {
+        let (id, value) = (secrets::random_id(), fingerprint.to_owned());
+        let credential = Credential { id, device: device.clone(), kind: CredentialKind::Certificate, value, created_at: now, revoked_at: None };
+        let credential = &credential;
+        self.transaction(|tx| {
+            Box::pin(async move {
+                let taken = "SELECT device FROM credentials WHERE kind = 'certificate' AND value = $1 AND revoked_at IS NULL";
+                if tx.row(taken, args![&credential.value]).await?.is_some() {
+                    return Err(StoreError::Exists { what: "certificate", id: credential.value.clone() });
+                }
+                if alone {
+                    let sql = "UPDATE credentials SET revoked_at = $2 WHERE device = $1 AND kind = 'certificate' AND revoked_at IS NULL";
+                    tx.execute(sql, args![&credential.device, now]).await?;
+                }
+                tx.add_credential(credential).await
+            })
+        })
+        .await
+    }
 }
 
 const PATIENT: &str = "SELECT p.id, p.name, p.born, p.sex, p.identifier, p.ward, p.created_at,

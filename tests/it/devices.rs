@@ -1,10 +1,10 @@
-//! A device's life at the console: it is assigned, watched and exchanged.
+//! A device's life at the console: it is assigned, certified, watched and exchanged.
 
 use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::driven::{ONE, PATIENCE, Serving, done, install, vigil};
+use crate::driven::{ONE, PATIENCE, Serving, done, edit, install, vigil};
 
 fn one(arguments: &[&str]) -> Value {
     serde_json::from_str(&done(arguments)).unwrap()
@@ -51,4 +51,57 @@ fn whoever_connects_a_device_sees_what_becomes_of_its_messages() {
     assert_eq!(nobody.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&nobody.stderr).contains("vigil user token"));
     serving.stop();
+}
+
+/// The certificate that the console makes is all that a device needs; a new one in its place ends it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_comes_in_with_the_certificate_that_was_made_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("vigil");
+    let config = install(&home, &[]);
+    let tls = [
+        ("listen_tls = \"\"  ", "listen_tls = \"127.0.0.1:0\"  "),
+        ("\ncertificate = \"\"                # PEM\nkey = \"\"", "\ncertificate = \"keys/gateway.pem\"\nkey = \"keys/gateway.key\""),
+        ("device_ca = \"\"", "device_ca = \"keys/device-ca.pem\""),
+    ];
+    edit(std::path::Path::new(&config), &tls);
+    done(&["patient", "add", "p1", "--name", "N", "--born", "1950-01-01", "--config", &config]);
+    done(&["device", "add", "ox", "--patient", "p1", "--config", &config]);
+    let make = |more: &[&str]| {
+        let out = folder.path().join("out");
+        let made = one(&[&["device", "certificate", "ox", "--out", out.to_str().unwrap(), "--config", &config], more].concat());
+        let read = |key: &str| std::fs::read(made[key].as_str().unwrap()).unwrap();
+        (read("certificate"), read("key"))
+    };
+    let first = make(&[]);
+    let serving = Serving::start(&config, ONE);
+    let ca = std::fs::read(home.join("keys/gateway.pem")).unwrap();
+    let second = make(&["--replace"]);
+    assert!(publish(&serving.mqtt_tls, &ca, second).await, "it is in force within a moment, without a name or a password");
+    assert!(!publish(&serving.mqtt_tls, &ca, first).await, "it was replaced");
+    serving.stop();
+}
+
+/// Whether a reading is acknowledged; a certificate that is not in force yet is tried again.
+async fn publish(address: &str, ca: &[u8], own: (Vec<u8>, Vec<u8>)) -> bool {
+    use rumqttc::{AsyncClient, ConnectionError, Event, MqttOptions, Packet, PublishOptions, QoS, TlsConfiguration, Transport};
+    let (_, port) = address.rsplit_once(':').unwrap();
+    let begun = Instant::now();
+    let mut refused = 0;
+    while refused < 30 && begun.elapsed() < PATIENCE {
+        let mut options = MqttOptions::new("ox", ("localhost".to_owned(), port.parse().unwrap()));
+        options.set_transport(Transport::Tls(TlsConfiguration::Simple { ca: ca.to_vec(), alpn: None, client_auth: Some(own.clone()) }));
+        let (client, mut events) = AsyncClient::builder(options).capacity(4).build();
+        let reading = r#"{"metric": "spo2", "value": 96, "unit": "%"}"#;
+        client.publish("v1/devices/ox/vitals", reading, PublishOptions::new(QoS::AtLeastOnce)).await.unwrap();
+        loop {
+            match events.poll().await {
+                Ok(Event::Incoming(Packet::PubAck(_))) => return true,
+                Ok(_) => {}
+                Err(ConnectionError::ConnectionRefused(_)) => break refused += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+    false
 }

@@ -146,6 +146,7 @@ pub struct Serving {
     config: String,
     processes: Vec<(&'static str, Process)>,
     pub mqtt: String,
+    pub mqtt_tls: String,
     pub dashboard: String,
 }
 
@@ -155,12 +156,13 @@ pub const EACH: &[&str] = &["ingest", "processor", "alerts", "dashboard-api"];
 impl Serving {
     /// Starts them on free ports; from then on devices find the gateway at the same address.
     pub fn start(config: &str, commands: &'static [&'static str]) -> Self {
-        let mut serving = Self { config: config.to_owned(), processes: Vec::new(), mqtt: String::new(), dashboard: String::new() };
+        let mut serving = Self { config: config.to_owned(), processes: Vec::new(), mqtt: String::new(), mqtt_tls: String::new(), dashboard: String::new() };
         for command in commands {
             let process = Process::start(&[command, "--config", config]);
             let ready = process.line(" ready ");
             if matches!(*command, "serve" | "ingest") {
                 serving.mqtt = field(&ready, "mqtt");
+                serving.mqtt_tls = field(&ready, "mqtt_tls");
                 let text = std::fs::read_to_string(config).unwrap();
                 std::fs::write(config, text.replace("listen = \"127.0.0.1:0\"       # MQTT", &format!("listen = \"{}\" # MQTT", serving.mqtt))).unwrap();
             }
