@@ -36,7 +36,7 @@ fn clients(tls: &Tls, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCer
     let Some(ca) = &tls.ca else { return Ok(WebPkiClientVerifier::no_client_auth()) };
     let roots = Arc::new(roots(ca).map_err(|reason| unusable("ingest.device_ca", ca, &reason))?);
     let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).allow_unauthenticated().build();
-    Ok(verifier.map_err(|error| unusable("ingest.device_ca", ca, &error))?)
+    verifier.map_err(|error| unusable("ingest.device_ca", ca, &error))
 }
 
 /// The authorities of a PEM file.

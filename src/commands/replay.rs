@@ -66,7 +66,7 @@ pub async fn run(args: Replay) -> anyhow::Result<()> {
     let first = rows.first().map_or(end, |row| row.stored_at);
     let (mut accepted, mut refused) = (0u64, 0u64);
     let stop = serve::on_signal()?;
-    // told to end: what is under way gets its PUBACK, nothing more is begun
+    // told to end: what is under way has a moment for its PUBACK, nothing more is begun
     let mut verdicts = stream::iter(rows.iter().enumerate())
         .then(|(seq, row)| async move {
             if let Some(due) = due(began, row.stored_at - first, args.speed) {
@@ -77,6 +77,7 @@ pub async fn run(args: Replay) -> anyhow::Result<()> {
         .take_until(stop.cancelled())
         .map(|(seq, row)| publish(&device, &ledger, seq, row))
         .buffered(WINDOW)
+        .take_until(serve::grace(&stop))
         .boxed_local();
     while let Some(verdict) = verdicts.next().await {
         match verdict? {

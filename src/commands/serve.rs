@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -49,6 +50,12 @@ pub async fn run(args: Serve, roles: &[Role], operations: Option<SocketAddr>) ->
     running.run(stop).await?;
     tracing::info!("done");
     Ok(())
+}
+
+/// A publish that is under way at the end has two seconds more.
+pub async fn grace(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
 }
 
 /// Cancelled by TERM or INT.

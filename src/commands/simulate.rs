@@ -133,7 +133,7 @@ async fn monitor(account: Account, mut patient: Patient, life: Life, stop: Cance
         let ago = if since < 0.0 { Duration::from_secs_f64(-since) + life.began.elapsed() } else { Duration::ZERO };
         let payload = message(patient.measure(at), seq, ago);
         tokio::select! {
-            () = grace(&stop) => break,
+            () = serve::grace(&stop) => break,
             verdict = device.publish(&topic, payload) => match verdict? {
                 Verdict::Accepted => tally.accepted += 1,
                 Verdict::Refused(_) => tally.refused += 1,
@@ -142,12 +142,6 @@ async fn monitor(account: Account, mut patient: Patient, life: Life, stop: Cance
     }
     device.disconnect().await;
     Ok(tally)
-}
-
-/// A publish under way has two seconds after the end.
-async fn grace(stop: &CancellationToken) {
-    stop.cancelled().await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
 }
 
 fn message(vitals: crate::ward::Vitals, seq: u64, ago: Duration) -> Bytes {
