@@ -41,6 +41,13 @@ async fn a_device_password_is_kept_as_a_hash(fresh: Fresh) {
     assert!(store::secrets::verify_blocking(&password, kept) && !store::secrets::verify_blocking("other", kept));
     store.revoke_credential(&view.credentials[0].id, at(1)).await.unwrap();
     assert!(store.registry_view().await.unwrap().credentials.is_empty());
+    // certificates: as many as are wanted, none twice, and alone when asked for
+    store.new_device_certificate(&oximeter(), "aa", false, NOW).await.unwrap();
+    store.new_device_certificate(&oximeter(), "bb", false, NOW).await.unwrap();
+    assert!(matches!(store.new_device_certificate(&oximeter(), "aa", false, NOW).await, Err(StoreError::Exists { .. })));
+    store.new_device_certificate(&oximeter(), "cc", true, at(2)).await.unwrap();
+    let left: Vec<String> = store.registry_view().await.unwrap().credentials.into_iter().map(|one| one.value).collect();
+    assert_eq!(left, ["cc"]);
 }
 
 async fn a_link_signs_in_once(fresh: Fresh) {
