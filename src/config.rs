@@ -153,6 +153,8 @@ pub struct Bridge {
     #[serde(default)]
     pub ca: PathBuf,
     #[serde(default)]
+    pub plaintext: bool,
+    #[serde(default)]
     pub user: String,
     #[serde(default)]
     pub password_file: PathBuf,
@@ -489,6 +491,11 @@ impl Config {
             if bridge.host_and_port().is_none() {
                 return value("ingest.bridge.address", &bridge.address, "it is host:port of the broker, such as \"broker.example:1883\"".to_owned());
             }
+            let here = bridge.host_and_port().is_some_and(|(host, _)| host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()));
+            if bridge.ca.as_os_str().is_empty() && !bridge.plaintext && !here {
+                let remedy = "without ca the password and every reading go over the network in clear: name the broker's authority, or set plaintext = true";
+                return value("ingest.bridge.ca", "", remedy.to_owned());
+            }
             if !clients.insert((&bridge.address, bridge.client_id(&self.installation))) {
                 return value("ingest.bridge.client_id", &bridge.client_id, "two bridges of one client id take the session from each other".to_owned());
             }
@@ -573,7 +580,7 @@ mod tests {
 
     #[test]
     fn a_bridge_needs_a_name_an_address_and_a_hub() {
-        let bridge = |more: &str| format!("[[ingest.bridge]]\nname = \"b\"\naddress = \"broker:1883\"\nhub = \"gate\"\n{more}\n");
+        let bridge = |more: &str| format!("[[ingest.bridge]]\nplaintext = true\nname = \"b\"\naddress = \"broker:1883\"\nhub = \"gate\"\n{more}\n");
         let read = parse(&bridge("")).unwrap().ingest.bridge;
         assert_eq!((read[0].host_and_port(), read[0].client_id("i")), (Some(("broker", 1883)), "vigil-bridge-i-b".to_owned()));
         let long = "[[ingest.bridge]]\nname = \"b\"\naddress = \"broker:1883\"";
@@ -586,6 +593,7 @@ mod tests {
             (bridge("client_id = \"c\"") + &bridge("client_id = \"c\"").replace("\"b\"", "\"d\""), "ingest.bridge.client_id = c: two bridges"),
             (bridge("").replace(":1883", ""), "ingest.bridge.address = broker: it is host:port"),
             (bridge("").replace("gate", "../gate"), "ingest.bridge.hub"),
+            (bridge("").replace("plaintext = true\n", ""), "ingest.bridge.ca = : without ca"),
             (long.to_owned(), "missing field `hub`"),
         ] {
             let error = parse(&text).unwrap_err().to_string();

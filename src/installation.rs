@@ -164,9 +164,23 @@ pub fn certify(config: &Config, device: &DeviceId, folder: &Path, days: u32) -> 
         ends_at: now() + Micros::days(i64::from(days)),
     };
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    for path in [&made.certificate, &made.key] {
+        anyhow::ensure!(!path.exists(), "{} is there already: name another folder with --out, or move it away", path.display());
+    }
     write(&made.certificate, certificate.pem().as_bytes(), 0o600)?;
     write(&made.key, key.serialize_pem().as_bytes(), 0o600)?;
     Ok(made)
+}
+
+impl DeviceCertificate {
+    /// It was not registered.
+    pub fn discard(&self) {
+        for path in [&self.certificate, &self.key] {
+            if let Err(error) = fs::remove_file(path) {
+                tracing::warn!(path = %path.display(), %error, "it is of no use and could not be removed");
+            }
+        }
+    }
 }
 
 fn write(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {

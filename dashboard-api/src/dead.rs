@@ -1,4 +1,4 @@
-//! The newest dead letters, followed: what was refused and why, never what stood in it.
+//! The newest dead letters, followed: what was refused and why. The reason may quote a value that cannot be; the message itself is not shown.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

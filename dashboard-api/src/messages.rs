@@ -1,4 +1,5 @@
-//! What was heard of each device of late, and what became of it: for whoever connects a device. Never a value.
+//! What was heard of each device of late, and what became of it: for whoever connects a device. Of what was accepted never a value; a refusal
+//! may quote what it refuses.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -88,8 +89,8 @@ impl Messages {
         self.keep(reading.device.as_str(), message);
     }
 
-    /// Under the device that connected, and under the one that the topic names, if that was found in the registry: a name that anybody could
-    /// make up would take memory without end.
+    /// Under the device that connected, and under the one that the topic names, if readings of it were heard and it was found to be the
+    /// connection's to speak for: a name that anybody could make up would take memory without end, and speak ill of others.
     pub fn refused(&self, letter: &DeadView) {
         let message = MessageView {
             id: format!("{}/{}/{}", Topic::DeadLetters.name(), letter.partition, letter.offset),
@@ -103,8 +104,8 @@ impl Messages {
             detail: Some(letter.detail.clone()),
             test: false,
         };
-        let registered = !matches!(letter.reason, "unknown_topic" | "unknown_device" | "not_allowed");
-        let named = letter.topic.split('/').nth(2).filter(|named| registered && *named != letter.device && DeviceId::parse(named).is_ok());
+        let found = !matches!(letter.reason, "unknown_topic" | "unknown_device" | "not_allowed" | "unknown_format" | "malformed");
+        let named = letter.topic.split('/').nth(2).filter(|named| found && *named != letter.device && self.lock().contains_key(*named));
         if let Some(named) = named {
             self.keep(named, message.clone());
         }

@@ -55,6 +55,9 @@ pub(crate) struct RuleState {
     pub pending: Option<Pending>,
     /// Stretches of event time that have been told as an alert, `[from, to]`, within the horizon.
     pub told: Vec<(i64, i64)>,
+    /// Those that were entered in error: they hide nothing, and their alerts' names stay taken.
+    #[serde(default)]
+    pub undone: Vec<(i64, i64)>,
     /// The newest TRUE row's evidence, for an alert that the clock raises.
     pub evidence: Vec<Evidence>,
     /// The timer that stands for this rule.
@@ -121,7 +124,7 @@ impl Told<'_> {
 
     /// The id of an alert that this input raises at a row (decision 005).
     fn alert(&self, patient: &PatientId, rule: &Rule, state: &RuleState, row: EventTime) -> AlertId {
-        let before = state.told.iter().filter(|(from, to)| (*from..=*to).contains(&row.0)).count();
+        let before = state.told.iter().chain(&state.undone).filter(|(from, to)| (*from..=*to).contains(&row.0)).count();
         AlertId::by_row(patient, &rule.id, self.version, row, before as u64, &self.origin)
     }
 
@@ -502,6 +505,7 @@ fn apply(config: &Config, rule: &Rule, state: &mut RuleState, group: &[(&Row, &A
     let oldest = last.at - config.horizon - crate::rules::MAX_WIDTH;
     state.rows = state.rows.split_off(&oldest.0);
     state.told.retain(|(_, to)| *to >= oldest.0);
+    state.undone.retain(|(_, to)| *to >= oldest.0);
 }
 
 /// SEMANTICS 16, 17: the row that raised an open alert says something else now.
@@ -528,7 +532,9 @@ fn amend(rule: &Rule, state: &mut RuleState, row: &Row, said: &Answer, clock: Ar
             &More { late: true, reason: "entered in error", ..More::PLAIN },
         );
         // it was never so: what is found there later was not told
-        state.told.retain(|(from, to)| !(*from..=*to).contains(&row.at.0));
+        let undone = |(from, to): &(i64, i64)| (*from..=*to).contains(&row.at.0);
+        state.undone.extend(state.told.iter().filter(|stretch| undone(stretch)));
+        state.told.retain(|stretch| !undone(stretch));
         state.open = None;
         state.pending = None;
         return;

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -22,12 +22,17 @@ pub(crate) fn acceptor(tls: &Tls) -> Result<TlsAcceptor, GatewayError> {
     }
     let key = PrivateKeyDer::from_pem_file(&tls.key).map_err(|error| unusable("ingest.key", &tls.key, &error))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider.clone())
+    let mut config = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| unusable("ingest.certificate", &tls.certificate, &error))?
         .with_client_cert_verifier(clients(tls, provider)?)
         .with_single_cert(chain, key)
         .map_err(|error| unusable("ingest.key", &tls.key, &error))?;
+    if tls.ca.is_some() {
+        // a session that is taken up again would not look at when the certificate ends
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 

@@ -47,7 +47,7 @@ pub enum DeviceCommand {
         out: PathBuf,
         #[arg(long, default_value_t = 730, value_parser = clap::value_parser!(u32).range(1..=3650))]
         days: u32,
-        /// Refuses the certificates that it had
+        /// Refuses every certificate and password that it had
         #[arg(long)]
         replace: bool,
         #[arg(long, default_value = "vigil.toml")]
@@ -107,6 +107,9 @@ pub struct Assign {
     /// already stays where it is
     #[arg(long)]
     pub from: Option<String>,
+    /// Takes back the assignments of this device that began since `--from`
+    #[arg(long, requires = "from")]
+    pub correct: bool,
     #[arg(long, default_value = "vigil.toml")]
     pub config: PathBuf,
 }
@@ -133,7 +136,10 @@ pub async fn run(command: DeviceCommand) -> anyhow::Result<()> {
             let id = DeviceId::parse(&id)?;
             store.device(&id).await?;
             let made = installation::certify(&config, &id, &out, days)?;
-            store.new_device_certificate(&id, &made.fingerprint, replace, now()).await?;
+            if let Err(error) = store.new_device_certificate(&id, &made.fingerprint, replace, now()).await {
+                made.discard();
+                return Err(error.into());
+            }
             store.close().await;
             let show = |path: &Path| path.display().to_string();
             let (certificate, key, authority) = (show(&made.certificate), show(&made.key), show(&made.authority));
@@ -204,44 +210,72 @@ async fn assign(args: Assign) -> anyhow::Result<()> {
     let patient = args.patient.as_deref().map(PatientId::parse).transpose()?;
     let at = args.from.as_deref().map(EventTime::parse).transpose().context("--from")?.unwrap_or_else(now);
     usage(at <= now(), || format!("--from {at}: an assignment begins now or in the past"))?;
-    let (device, patient) = (&device, patient.as_ref());
-    store.transaction(|tx| Box::pin(hand_over(tx, device, device, patient, at))).await?;
+    let (device, patient, correct) = (&device, patient.as_ref(), args.correct);
+    let handed = store
+        .transaction(|tx| {
+            Box::pin(async move {
+                let begun = tx.assignments_of_device(device).await?.into_iter().filter(|period| period.from > at).collect::<Vec<_>>();
+                if begun.is_empty() || correct {
+                    hand_over(tx, device, device, patient, at).await?;
+                }
+                Ok(begun)
+            })
+        })
+        .await?;
     store.close().await;
-    let words = patient.map_or_else(|| format!("{device} is nobody's from {at} on"), |patient| format!("{device} is {patient}'s from {at} on"));
-    Ok(output::tell(&json!({"device": device, "patient": patient, "from": at}), words)?)
+    let periods = handed.iter().map(|period| format!("{}'s from {}", period.patient, period.from)).collect::<Vec<_>>().join(", ");
+    usage(handed.is_empty() || correct, || format!("--from {at}: since then {device} was {periods}; --correct takes that back"))?;
+    let mut words = patient.map_or_else(|| format!("{device} is nobody's from {at} on"), |patient| format!("{device} is {patient}'s from {at} on"));
+    if !handed.is_empty() {
+        words += &format!("; taken back: {periods}");
+    }
+    let taken_back: Vec<Value> = handed.iter().map(|period| json!({"patient": period.patient, "from": period.from, "until": period.until})).collect();
+    Ok(output::tell(&json!({"device": device, "patient": patient, "from": at, "taken_back": taken_back}), words)?)
 }
 
 async fn swap(id: &str, new: &str, config: &Path) -> anyhow::Result<()> {
     let (old, new, at) = (DeviceId::parse(id)?, DeviceId::parse(new)?, now());
+    usage(old != new, || format!("{old} is named twice: name the device that is worn, and the one that is worn instead"))?;
     let store = installation::open_store(&Config::load(config)?).await?;
     let (from, to) = (&old, &new);
-    let patient = store
+    let (patient, wearer, device) = store
         .transaction(|tx| {
             Box::pin(async move {
-                let patient = tx.patient_of(from, at).await?;
-                if let Some(patient) = &patient {
+                let (patient, wearer, device) = (tx.patient_of(from, at).await?, tx.patient_of(to, at).await?, tx.device(to).await?);
+                if let (Some(patient), None, None, false) = (&patient, &wearer, device.revoked_at, device.test) {
                     hand_over(tx, from, to, Some(patient), at).await?;
                 }
-                Ok(patient)
+                Ok((patient, wearer, device))
             })
         })
         .await?;
     store.close().await;
     let patient =
         patient.with_context(|| format!("device {old} is nobody's now: there is nothing to take over; `vigil device assign {new} --patient ID` begins"))?;
+    if let Some(wearer) = wearer {
+        anyhow::bail!("device {new} is worn by {wearer}, who would be watched by nothing; if it is not, `vigil device assign {new}` ends that first");
+    }
+    anyhow::ensure!(device.revoked_at.is_none(), "device {new} is revoked: {patient} would be watched by nothing");
+    anyhow::ensure!(!device.test, "device {new} is under test and raises no alert: {patient} would be watched by nothing");
     Ok(output::tell(
         &json!({"device": new, "instead_of": old, "patient": patient, "from": at}),
         format_args!("{new} is {patient}'s from {at} on, {old} nobody's"),
     )?)
 }
 
-/// Ends `from`'s assignment at `at`, and whatever of `to` begins or goes on then; `to` is the patient's from then on.
+/// Ends at `at` whatever assignment of either goes on then, takes back those that began later, and makes `to` the patient's from then on.
 async fn hand_over(tx: &mut Tx<'_>, from: &DeviceId, to: &DeviceId, patient: Option<&PatientId>, at: EventTime) -> Result<(), StoreError> {
     for device in [from, to] {
-        tx.device(device).await?;
-        if tx.patient_of(device, at).await?.is_some() {
-            tx.end_assignment(device, at).await?;
+        for assignment in tx.assignments_of_device(device).await? {
+            if assignment.until.is_none_or(|until| until > at) {
+                tx.end_assignment(device, at.max(assignment.from)).await?;
+            }
         }
+    }
+    let device = tx.device(to).await?;
+    // else its stamps since then would be taken for those of a wrong clock
+    if device.min_time > at {
+        tx.update_device(&Device { min_time: at, ..device }).await?;
     }
     match patient {
         Some(patient) => tx.assign(&Assignment { device: to.clone(), patient: patient.clone(), from: at, until: None }).await,

@@ -133,7 +133,8 @@ impl Store {
         Ok(password)
     }
 
-    /// Registers a certificate of a device by its fingerprint; with `alone`, those that the device had are refused from now on.
+    /// Registers a certificate of a device by its fingerprint; with `alone`, whatever the device had is refused from now on,
+    /// passwords too.
     pub async fn new_device_certificate(&self, device: &DeviceId, fingerprint: &str, alone: bool, now: EventTime) -> Result<(), StoreError> {
         let (id, value) = (secrets::random_id(), fingerprint.to_owned());
         let credential = Credential { id, device: device.clone(), kind: CredentialKind::Certificate, value, created_at: now, revoked_at: None };
@@ -145,7 +146,7 @@ impl Store {
                     return Err(StoreError::Exists { what: "certificate", id: credential.value.clone() });
                 }
                 if alone {
-                    let sql = "UPDATE credentials SET revoked_at = $2 WHERE device = $1 AND kind = 'certificate' AND revoked_at IS NULL";
+                    let sql = "UPDATE credentials SET revoked_at = $2 WHERE device = $1 AND revoked_at IS NULL";
                     tx.execute(sql, args![&credential.device, now]).await?;
                 }
                 tx.add_credential(credential).await

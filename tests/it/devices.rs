@@ -23,6 +23,24 @@ fn whoever_connects_a_device_sees_what_becomes_of_its_messages() {
     let said = String::from_utf8(again.stderr).unwrap();
     assert!(again.status.code() == Some(1) && said.contains("nobody's now") && said.contains("vigil device assign new"), "{said}");
 
+    let taken = vigil(&["device", "swap", "new", "old", "--config", &config]).output().unwrap();
+    assert!(taken.status.success(), "nobody wears it: {}", String::from_utf8_lossy(&taken.stderr));
+    done(&["device", "swap", "old", "new", "--config", &config]);
+    done(&["patient", "add", "p2", "--name", "N", "--born", "1950-01-01", "--config", &config]);
+    done(&["device", "assign", "old", "--patient", "p2", "--config", &config]);
+    let worn = vigil(&["device", "swap", "old", "new", "--config", &config]).output().unwrap();
+    let said = String::from_utf8(worn.stderr).unwrap();
+    assert!(worn.status.code() == Some(1) && said.contains("worn by p1"), "{said}");
+    done(&["device", "assign", "old", "--config", &config]);
+    // a correction takes back what was said of the time since, when it is told to
+    let correct = ["device", "assign", "new", "--patient", "p1", "--from", "2026-01-01T00:00:00Z", "--config", &config];
+    let refused = vigil(&correct).output().unwrap();
+    assert!(refused.status.code() == Some(2) && String::from_utf8_lossy(&refused.stderr).contains("--correct takes that back"));
+    let corrected = one(&[&correct[..], &["--correct"]].concat());
+    assert_eq!((&corrected["from"], &corrected["taken_back"][0]["patient"]), (&"2026-01-01T00:00:00Z".into(), &"p1".into()));
+    let ahead = vigil(&["device", "assign", "new", "--patient", "p1", "--from", "2099-01-01T00:00:00Z", "--config", &config]).output().unwrap();
+    assert_eq!(ahead.status.code(), Some(2));
+
     let serving = Serving::start(&config, ONE);
     let devices = folder.path().join("devices");
     std::fs::write(&devices, format!("{old}\n{new}\n")).unwrap();

@@ -96,16 +96,18 @@ pub(crate) struct Messages {
     messages: Vec<MessageView>,
 }
 
-/// What became of a device's last messages: for whoever connects one. No value is shown.
+/// What became of a device's last messages: for whoever connects one. No accepted value is shown; a refusal may quote what it refuses.
 #[utoipa::path(get, path = "/api/v1/devices/{id}/messages", tag = "devices", params(("id" = String, Path)), responses((status = 200, body = Messages)))]
 pub(crate) async fn messages(State(app): State<Arc<App>>, MayRead(who): MayRead, Path(id): Path<String>) -> Result<Json<Messages>, Problem> {
     let device = device_id(&id)?;
-    let known = app.store.registry_view().await?.devices.iter().any(|known| known.id == device);
+    let view = app.store.registry_view().await?;
+    let known = view.devices.iter().any(|known| known.id == device);
+    let wearer = view.assignments.into_iter().find(|period| period.device == device && period.covers(crate::now())).map(|period| period.patient);
     let messages = app.messages.of(&device);
     if !known && messages.is_empty() {
         return Err(Problem::not_found("device", device.as_str()));
     }
-    app.auditor.record(&who, "read.device-messages", None, device.as_str()).await?;
+    app.auditor.record(&who, "read.device-messages", wearer.as_ref(), device.as_str()).await?;
     Ok(Json(Messages { messages }))
 }
 

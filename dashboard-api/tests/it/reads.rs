@@ -236,6 +236,13 @@ async fn a_devices_last_messages_say_what_became_of_them_and_no_value() {
         metric: Some(Metric::Spo2),
         stamped_at: None,
     };
+    let stranger = DeadLetter { reason: Reason::UnknownFormat, topic: "v1/devices/made-up/vitals/zzz".to_owned(), ..letter.clone() };
+    site.journal.append(Topic::DeadLetters, Partition(0), b"hub-1", stranger.encode()).unwrap().await.unwrap();
+    until("the reading", async || {
+        let found = site.json("/api/v1/devices/ox-ada/messages").await["messages"].clone();
+        (found.as_array().unwrap().len() == 1).then_some(())
+    })
+    .await;
     site.journal.append(Topic::DeadLetters, Partition(0), b"hub-1", letter.encode()).unwrap().await.unwrap();
     let found = until("both", async || {
         let found = site.json("/api/v1/devices/ox-ada/messages").await["messages"].clone();
@@ -246,7 +253,8 @@ async fn a_devices_last_messages_say_what_became_of_them_and_no_value() {
     assert_eq!((&of("accepted")["clock"], &of("accepted")["clock_shift_s"]), (&json!("corrected"), &json!(3600)));
     assert_eq!((&of("refused")["reason"], &of("refused")["detail"]), (&json!("unit_mismatch"), &json!("expected % between 0 and 100")));
     assert!(!found.to_string().contains("93.25") && !found.to_string().contains("0.9325"), "no value");
-    assert_eq!(site.json("/api/v1/devices/hub-1/messages").await["messages"].as_array().unwrap().len(), 1, "also under the hub");
+    assert_eq!(site.json("/api/v1/devices/hub-1/messages").await["messages"].as_array().unwrap().len(), 2, "also under the hub");
+    problem(site.get("/api/v1/devices/made-up/messages").await, StatusCode::NOT_FOUND).await;
     problem(site.get("/api/v1/devices/nobody/messages").await, StatusCode::NOT_FOUND).await;
     problem(site.get("/api/v1/devices/a%2Fb/messages").await, StatusCode::UNPROCESSABLE_ENTITY).await;
     site.stop().await;

@@ -273,6 +273,24 @@ fn s19_an_alert_that_is_raised_again_by_the_same_reading_has_an_id_of_its_own() 
     assert_ne!(raised[0], raised[1]);
 }
 
+/// Also when the alert before was withdrawn, because another reading that it rested on was entered in error.
+#[test]
+fn s19_an_alert_in_place_of_a_withdrawn_one_has_an_id_of_its_own() {
+    const THREE: &str = r#"
+        [[rule]]
+        id = "low"
+        priority = "high"
+        needs = 3
+        when = "mean(spo2, '10 min') < 90"
+        clear = "mean(spo2, '10 min') >= 90"
+    "#;
+    let mut log = Log::new(THREE);
+    log.spo2(0.0, 85.0).spo2(1.0, 85.0).spo2(2.0, 85.0).void(Metric::Spo2, 0.0).spo2(2.0, 99.0).late(Metric::Spo2, 0.5, 95.0).spo2(2.0, 85.0);
+    let raised: Vec<_> = log.transitions().into_iter().filter(|t| t.kind == TransitionKind::Raised).map(|t| t.alert).collect();
+    assert_eq!(log.told().first().map(String::as_str), Some("raised 2"));
+    assert!(raised.len() > 1 && raised.windows(2).all(|pair| pair[0] != pair[1]), "{:?}", log.told());
+}
+
 #[test]
 fn s18_the_same_reading_again_is_one_reading() {
     let mut log = Log::new(LAST);

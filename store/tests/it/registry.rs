@@ -45,6 +45,7 @@ async fn a_device_password_is_kept_as_a_hash(fresh: Fresh) {
     store.new_device_certificate(&oximeter(), "aa", false, NOW).await.unwrap();
     store.new_device_certificate(&oximeter(), "bb", false, NOW).await.unwrap();
     assert!(matches!(store.new_device_certificate(&oximeter(), "aa", false, NOW).await, Err(StoreError::Exists { .. })));
+    store.new_device_password(&oximeter(), NOW).await.unwrap();
     store.new_device_certificate(&oximeter(), "cc", true, at(2)).await.unwrap();
     let left: Vec<String> = store.registry_view().await.unwrap().credentials.into_iter().map(|one| one.value).collect();
     assert_eq!(left, ["cc"]);
