@@ -106,6 +106,10 @@ impl Hello {
                 if !flags_are_sound(*flags) {
                     return unreadable(Some(version), ConnectReasonCode::MalformedPacket, "a CONNECT whose flags contradict each other");
                 }
+                if version == Version::V5 && flags & 0b1100_0000 == 0b0100_0000 {
+                    // allowed in MQTT 5, and the library calls it an error of the protocol
+                    return Err(Refusal::new(version, ConnectReasonCode::BadUserNameOrPassword, "no_user_name", NO_USER));
+                }
                 if version == Version::V3 { Self::parse_v3(body) } else { Self::parse_v5(body) }
             }
             // MQTT 3.1
@@ -254,6 +258,7 @@ mod tests {
             (b"\x00\x04MQTT\x04\x0a\x00\x0a\x00\x01c", "malformed", b""),
             (b"\x00\x04MQTT\x04\xc2\x00\x0a\x00\x01c\x00\x02ox\x00\x02pwX", "malformed", b""),
             (b"\x00\x04MQTT\x05\x02\x00\x0a\x00\x00\x01c", "no_user_name", b"\x20"),
+            (b"\x00\x04MQTT\x05\x42\x00\x0a\x00\x00\x01c\x00\x02pw", "no_user_name", b"\x20"),
             (b"\x00\x04MQTT\x05\x06\x00\x0a\x00\x00\x01c\x00\x00\x01w\x00\x00", "will", b"\x20"),
             (b"\x00\x04MQTT\x05\x02\x00\x0a\x04\x15\x00\x01m\x00\x01c\x00", "malformed", b"\x20"),
             (b"GET / HTTP/1.1\r\n", "malformed", b""),
