@@ -122,7 +122,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
             |name: &str, codes: &[u8]| codes.iter().fold(name.to_owned(), |text, code| if *code == 0 { text + " 0" } else { format!("{text} {code:#04x}") });
         let from = if self.level == 5 { 3 } else { 2 };
         match kind {
-            0x20 => codes("CONNACK", &body[1..2]),
+            0x20 => {
+                assert_eq!(body[0], 0, "session present");
+                codes("CONNACK", &body[1..2])
+            }
             0x30 => "PUBLISH".to_owned(),
             0x40 => codes("PUBACK", body.get(2..3).unwrap_or_default()),
             0x50 => codes("PUBREC", body.get(2..3).unwrap_or_default()),
