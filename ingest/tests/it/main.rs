@@ -5,6 +5,7 @@ mod access;
 mod bridge;
 mod broker;
 mod client;
+mod clients;
 mod conformance;
 mod durable;
 mod hostile;

@@ -1,6 +1,7 @@
 //! TLS 1.3, and nothing older.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use ingest::{Config, Gateway, GatewayError, Tls};
@@ -14,23 +15,33 @@ use crate::{GOOD, PARTITIONS, VITALS, config, inputs, registered, serve, soon};
 
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
-fn connector(root: &rcgen::Certificate, versions: &[&'static rustls::SupportedProtocolVersion]) -> TlsConnector {
+/// A certificate for this machine, and the port that has it.
+pub fn certified(folder: &Path) -> (rcgen::Certificate, Tls) {
+    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (folder.join("c.pem"), folder.join("k.pem"));
+    std::fs::write(&certificate, cert.pem()).unwrap();
+    std::fs::write(&key, signing_key.serialize_pem()).unwrap();
+    (cert, Tls { listen: ANY, certificate, key })
+}
+
+pub fn trusting(root: &rcgen::Certificate, versions: &[&'static rustls::SupportedProtocolVersion]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(root.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
-    TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+    config.with_root_certificates(roots).with_no_client_auth()
+}
+
+fn connector(root: &rcgen::Certificate, versions: &[&'static rustls::SupportedProtocolVersion]) -> TlsConnector {
+    TlsConnector::from(Arc::new(trusting(root, versions)))
 }
 
 #[tokio::test]
 async fn devices_come_in_over_tls_1_3() {
     let folder = tempfile::tempdir().unwrap();
-    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let (certificate, key) = (folder.path().join("c.pem"), folder.path().join("k.pem"));
-    std::fs::write(&certificate, cert.pem()).unwrap();
-    std::fs::write(&key, signing_key.serialize_pem()).unwrap();
+    let (cert, tls) = certified(folder.path());
     let journal = MemoryJournal::new(PARTITIONS);
-    let served = serve(Config { tls: Some(Tls { listen: ANY, certificate, key }), ..config() }, Arc::new(journal.clone())).await;
+    let served = serve(Config { tls: Some(tls), ..config() }, Arc::new(journal.clone())).await;
     let address = served.tls.unwrap();
     let name = rustls_pki_types::ServerName::try_from("localhost").unwrap();
 
