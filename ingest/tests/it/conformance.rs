@@ -281,7 +281,7 @@ fn every_row_of_the_page_is_held() {
                 let test = format!("async fn {test}()");
                 tests.iter().any(|(name, text)| *name == file && text.contains(&test))
             });
-            assert!(exists, "no test `{name}` holds this line of docs/mqtt.md: {line}");
+            assert!(exists, "no test {name} holds this line of docs/mqtt.md: {line}");
         }
     }
 }
