@@ -99,6 +99,9 @@ impl<S: Socket> Connection<S> {
                 reply::disconnect(&mut output, listener, code, &closed.to_string());
             }
             part(self.stream, &output).await;
+        } else if matches!(closed, Closed::Goodbye) && !output.is_empty() {
+            // it may have said everything in one breath, and its CONNECT has an answer too
+            part(self.stream, &output).await;
         }
         closed
     }

@@ -93,7 +93,10 @@ async fn converse<S: Socket>(mut stream: S, certificate: Option<String>, mut pla
         Err(error) => return dropped(&error),
     };
     let admitted = match hello {
-        Ok(mut hello) => admit(&mut hello, certificate, &mut place, &shared).await.map(|identified| (hello, identified)),
+        Ok(mut hello) => match admit(&mut hello, certificate, &mut place, &shared).await {
+            Ok(identified) => Ok((hello, identified)),
+            Err(refusal) => Err(refusal.within(hello.max_packet)),
+        },
         Err(refusal) => Err(refusal),
     };
     let (hello, identified) = match admitted {
@@ -164,6 +167,11 @@ async fn admit(hello: &mut Hello, certificate: Option<String>, place: &mut Place
     hello.password = None;
     if hello.assigned {
         hello.client = format!("{}-{:016x}", identified.device, rand::random::<u64>());
+    }
+    if hello.max_packet < usize::MAX && hello.accept(shared.max_packet).len() > hello.max_packet {
+        // what is not offered here must be said, and may not be: there is no CONNACK to give
+        let detail = "the CONNACK is larger than the client's Maximum Packet Size";
+        return Err(Refusal::new(hello.version, ConnectReasonCode::PacketTooLarge, "max_packet", detail));
     }
     place.open(&identified.device, &hello.client, &identified.credential);
     // it may have been revoked since `view`, and before it stood where a revocation looks for it

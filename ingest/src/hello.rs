@@ -12,6 +12,8 @@ use zeroize::Zeroizing;
 use crate::connection::WINDOW;
 use crate::wire::{Version, kind};
 
+const CONNACK: u8 = 0x20;
+
 /// What a CONNECT asks for.
 pub(crate) struct Hello {
     pub version: Version,
@@ -40,11 +42,17 @@ pub(crate) struct Refusal {
     /// The reason of the metric.
     pub label: &'static str,
     pub detail: &'static str,
+    /// The largest packet that the client takes, as far as that was read.
+    most: usize,
 }
 
 impl Refusal {
     pub const fn new(version: Version, code: ConnectReasonCode, label: &'static str, detail: &'static str) -> Self {
-        Self { version: Some(version), code, label, detail }
+        Self { version: Some(version), code, label, detail, most: usize::MAX }
+    }
+
+    pub const fn within(self, most: usize) -> Self {
+        Self { most, ..self }
     }
 
     /// The CONNACK; empty when there is none to give.
@@ -52,7 +60,15 @@ impl Refusal {
         match self.version {
             None => Vec::new(),
             Some(Version::V3) => self.encode_v3(),
-            Some(Version::V5) => encode_v5(self.code, vec![ReasonString::new(self.detail).map(Property::ReasonString)]),
+            Some(Version::V5) => {
+                let whole = encode_v5(self.code, vec![ReasonString::new(self.detail).map(Property::ReasonString)]);
+                let bare = [CONNACK, 3, 0, self.code as u8, 0];
+                match self.most {
+                    most if whole.len() <= most => whole,
+                    most if bare.len() <= most => bare.to_vec(),
+                    _ => Vec::new(),
+                }
+            }
         }
     }
 
@@ -66,7 +82,7 @@ impl Refusal {
             ConnectReasonCode::NotAuthorized => ConnectReturnCode::NotAuthorized,
             _ => return Vec::new(),
         };
-        vec![0x20, 2, 0, code as u8]
+        vec![CONNACK, 2, 0, code as u8]
     }
 }
 
@@ -88,7 +104,7 @@ impl Hello {
     /// Reads a whole packet whose kind is CONNECT. Who showed a certificate need not give a name.
     pub fn parse(packet: &[u8], header: usize, certified: bool) -> Result<Self, Refusal> {
         let body = &packet[header..];
-        let unreadable = |version, code, detail| Err(Refusal { version, code, label: "malformed", detail });
+        let unreadable = |version, code, detail| Err(Refusal { version, code, label: "malformed", detail, most: usize::MAX });
         if packet[0] != kind::CONNECT << 4 {
             return unreadable(None, ConnectReasonCode::MalformedPacket, "a CONNECT whose reserved bits are set");
         }
@@ -105,6 +121,10 @@ impl Hello {
                 };
                 if !flags_are_sound(*flags) {
                     return unreadable(Some(version), ConnectReasonCode::MalformedPacket, "a CONNECT whose flags contradict each other");
+                }
+                if version == Version::V5 && flags & 0b1100_0000 == 0b0100_0000 {
+                    // allowed in MQTT 5, and the library calls it an error of the protocol
+                    return Err(Refusal::new(version, ConnectReasonCode::BadUserNameOrPassword, "no_user_name", NO_USER));
                 }
                 if version == Version::V3 { Self::parse_v3(body, certified) } else { Self::parse_v5(body, certified) }
             }
@@ -140,15 +160,18 @@ impl Hello {
     }
 
     fn parse_v5(body: &[u8], certified: bool) -> Result<Self, Refusal> {
-        let refuse = |code, label, detail| Refusal::new(Version::V5, code, label, detail);
-        let malformed = || refuse(ConnectReasonCode::MalformedPacket, "malformed", "a CONNECT that cannot be read");
+        let malformed = || Refusal::new(Version::V5, ConnectReasonCode::MalformedPacket, "malformed", "a CONNECT that cannot be read");
+        let broken = |detail| Refusal::new(Version::V5, ConnectReasonCode::ProtocolError, "malformed", detail);
         let (connect, read) = v5_0::Connect::parse(body).map_err(|error| match error {
-            MqttError::ProtocolError => refuse(ConnectReasonCode::ProtocolError, "malformed", "a CONNECT whose properties break the protocol"),
+            MqttError::ProtocolError => broken("a CONNECT whose properties break the protocol"),
             _ => malformed(),
         })?;
         if read != body.len() {
             return Err(malformed());
         }
+        let most = connect.props().iter().find_map(|property| if let Property::MaximumPacketSize(most) = property { Some(most.val() as usize) } else { None });
+        let max_packet = most.unwrap_or(usize::MAX);
+        let refuse = |code, label, detail| Refusal::new(Version::V5, code, label, detail).within(max_packet);
         if connect.will_flag() {
             let code = match (connect.will_retain(), connect.will_qos()) {
                 (true, _) => ConnectReasonCode::RetainNotSupported,
@@ -165,19 +188,23 @@ impl Hello {
             assigned: connect.client_id().is_empty(),
             patience: patience(connect.keep_alive()),
             problems: true,
-            max_packet: usize::MAX,
+            max_packet,
             wants_session: false,
         };
+        let mut proof = false;
         for property in connect.props() {
             match property {
                 Property::RequestProblemInformation(wanted) => hello.problems = wanted.val() == 1,
-                Property::MaximumPacketSize(most) => hello.max_packet = most.val() as usize,
                 Property::SessionExpiryInterval(interval) => hello.wants_session = interval.val() > 0,
                 Property::AuthenticationMethod(_) => {
                     return Err(refuse(ConnectReasonCode::BadAuthenticationMethod, "method", "only user name and password are understood"));
                 }
+                Property::AuthenticationData(_) => proof = true,
                 _ => {}
             }
+        }
+        if proof {
+            return Err(broken("authentication data without a method").within(max_packet));
         }
         Ok(hello)
     }
@@ -185,7 +212,7 @@ impl Hello {
     /// The CONNACK that says yes, and what is not offered.
     pub fn accept(&self, max_packet: usize) -> Vec<u8> {
         if self.version == Version::V3 {
-            return vec![0x20, 2, 0, 0];
+            return vec![CONNACK, 2, 0, 0];
         }
         let mut properties = vec![
             ReceiveMaximum::new(WINDOW as u16).map(Property::ReceiveMaximum),
@@ -244,6 +271,16 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_is_no_larger_than_the_client_takes() {
+        for (most, length) in [(4_u8, 0), (5, 5), (40, 5), (200, 48)] {
+            let body = [&b"\x00\x04MQTT\x05\x02\x00\x0a\x05\x27\x00\x00\x00"[..], &[most], b"\x00\x01c"].concat();
+            let refusal = parse(&body).err().unwrap();
+            assert_eq!(refusal.label, "no_user_name");
+            assert_eq!(refusal.encode().len(), length, "{most}: {:?}", refusal.encode());
+        }
+    }
+
+    #[test]
     fn a_refusal_speaks_the_version_of_the_client() {
         for (body, label, answer) in [
             (&b"\x00\x04MQTT\x03\xc2\x00\x0a\x00\x01c"[..], "version", &b"\x20\x02\x00\x01"[..]),
@@ -255,6 +292,7 @@ mod tests {
             (b"\x00\x04MQTT\x04\x0a\x00\x0a\x00\x01c", "malformed", b""),
             (b"\x00\x04MQTT\x04\xc2\x00\x0a\x00\x01c\x00\x02ox\x00\x02pwX", "malformed", b""),
             (b"\x00\x04MQTT\x05\x02\x00\x0a\x00\x00\x01c", "no_user_name", b"\x20"),
+            (b"\x00\x04MQTT\x05\x42\x00\x0a\x00\x00\x01c\x00\x02pw", "no_user_name", b"\x20"),
             (b"\x00\x04MQTT\x05\x06\x00\x0a\x00\x00\x01c\x00\x00\x01w\x00\x00", "will", b"\x20"),
             (b"\x00\x04MQTT\x05\x02\x00\x0a\x04\x15\x00\x01m\x00\x01c\x00", "malformed", b"\x20"),
             (b"GET / HTTP/1.1\r\n", "malformed", b""),

@@ -95,6 +95,48 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Raw<S> {
         body[if self.level == 5 { 3 } else { 2 }..].to_vec()
     }
 
+    /// Sends this, and answers everything that is said to it: `CONNACK 0, PUBACK 1, closed`. An ack without a reason code has none here.
+    pub async fn answers(&mut self, bytes: &[u8]) -> String {
+        self.send(bytes).await;
+        let mut said = Vec::new();
+        let mut pings = 0;
+        while pings < 2 {
+            // as in `silent`; a gateway that closed does not take it, and what it said is still to be read
+            soon("room in the socket", self.stream.write_all(&[0xc0, 0])).await.ok();
+            loop {
+                match self.packet().await {
+                    Some((0xd0, _)) => break pings += 1,
+                    Some((kind, body)) => said.push(self.word(kind, &body)),
+                    None => {
+                        said.push("closed".to_owned());
+                        return said.join(", ");
+                    }
+                }
+            }
+        }
+        said.join(", ")
+    }
+
+    fn word(&self, kind: u8, body: &[u8]) -> String {
+        let codes =
+            |name: &str, codes: &[u8]| codes.iter().fold(name.to_owned(), |text, code| if *code == 0 { text + " 0" } else { format!("{text} {code:#04x}") });
+        let from = if self.level == 5 { 3 } else { 2 };
+        match kind {
+            0x20 => {
+                assert_eq!(body[0], 0, "session present");
+                codes("CONNACK", &body[1..2])
+            }
+            0x30 => "PUBLISH".to_owned(),
+            0x40 => codes("PUBACK", body.get(2..3).unwrap_or_default()),
+            0x50 => codes("PUBREC", body.get(2..3).unwrap_or_default()),
+            0x70 => codes("PUBCOMP", body.get(2..3).unwrap_or_default()),
+            0x90 => codes("SUBACK", &body[from..]),
+            0xb0 => codes("UNSUBACK", body.get(from..).unwrap_or_default()),
+            0xe0 => codes("DISCONNECT", &body[..1]),
+            kind => format!("{kind:#04x} {body:?}"),
+        }
+    }
+
     /// A message on the verdict topic.
     pub async fn verdict(&mut self, topic: &str) -> serde_json::Value {
         let (kind, body) = self.packet().await.expect("a verdict");

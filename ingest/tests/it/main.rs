@@ -1,9 +1,12 @@
 //! The gateway as devices see it: real sockets, a real store, a journal whose receipts can be held back.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+mod access;
 mod bridge;
 mod broker;
 mod client;
+mod clients;
+mod conformance;
 mod durable;
 mod hostile;
 mod identity;

@@ -1,6 +1,7 @@
 //! TLS 1.3, and nothing older.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use ingest::{Config, Gateway, GatewayError, Tls};
@@ -14,23 +15,33 @@ use crate::{GOOD, PARTITIONS, VITALS, config, inputs, registered, serve, soon};
 
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
-fn connector(root: &rcgen::Certificate, versions: &[&'static rustls::SupportedProtocolVersion]) -> TlsConnector {
+/// A certificate for this machine, and the port that has it.
+pub fn certified(folder: &Path) -> (rcgen::Certificate, Tls) {
+    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (folder.join("c.pem"), folder.join("k.pem"));
+    std::fs::write(&certificate, cert.pem()).unwrap();
+    std::fs::write(&key, signing_key.serialize_pem()).unwrap();
+    (cert, Tls { listen: ANY, certificate, key, ca: None })
+}
+
+pub fn trusting(root: &rcgen::Certificate, versions: &[&'static rustls::SupportedProtocolVersion]) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(root.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
-    TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+    config.with_root_certificates(roots).with_no_client_auth()
+}
+
+fn connector(root: &rcgen::Certificate, versions: &[&'static rustls::SupportedProtocolVersion]) -> TlsConnector {
+    TlsConnector::from(Arc::new(trusting(root, versions)))
 }
 
 #[tokio::test]
 async fn devices_come_in_over_tls_1_3() {
     let folder = tempfile::tempdir().unwrap();
-    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let (certificate, key) = (folder.path().join("c.pem"), folder.path().join("k.pem"));
-    std::fs::write(&certificate, cert.pem()).unwrap();
-    std::fs::write(&key, signing_key.serialize_pem()).unwrap();
+    let (cert, tls) = certified(folder.path());
     let journal = MemoryJournal::new(PARTITIONS);
-    let served = serve(Config { tls: Some(Tls { listen: ANY, certificate, key, ca: None }), ..config() }, Arc::new(journal.clone())).await;
+    let served = serve(Config { tls: Some(tls), ..config() }, Arc::new(journal.clone())).await;
     let address = served.tls.unwrap();
     let name = rustls_pki_types::ServerName::try_from("localhost").unwrap();
 
@@ -81,16 +92,12 @@ impl Authority {
 #[tokio::test]
 async fn a_registered_certificate_lets_a_device_in_and_its_end_cuts_it() {
     let folder = tempfile::tempdir().unwrap();
-    let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let file = |name: &str, text: String| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    };
+    let (cert, tls) = certified(folder.path());
     let (ours, theirs) = (Authority::new(), Authority::new());
-    let (certificate, key, ca) = (file("c.pem", cert.pem()), file("k.pem", signing_key.serialize_pem()), file("ca.pem", ours.1.clone()));
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, &ours.1).unwrap();
     let journal = MemoryJournal::new(PARTITIONS);
-    let served = serve(Config { tls: Some(Tls { listen: ANY, certificate, key, ca: Some(ca) }), ..config() }, Arc::new(journal.clone())).await;
+    let served = serve(Config { tls: Some(Tls { ca: Some(ca), ..tls }), ..config() }, Arc::new(journal.clone())).await;
     let (address, store) = (served.tls.unwrap(), served.registered.store.clone());
     let with = |(own, key): &(rcgen::Certificate, rcgen::KeyPair)| {
         let mut roots = RootCertStore::empty();
