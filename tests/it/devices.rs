@@ -81,16 +81,20 @@ async fn a_device_comes_in_with_the_certificate_that_was_made_for_it() {
     edit(std::path::Path::new(&config), &tls);
     done(&["patient", "add", "p1", "--name", "N", "--born", "1950-01-01", "--config", &config]);
     done(&["device", "add", "ox", "--patient", "p1", "--config", &config]);
-    let make = |more: &[&str]| {
-        let out = folder.path().join("out");
+    let make = |folder_name: &str, more: &[&str]| {
+        let out = folder.path().join(folder_name);
         let made = one(&[&["device", "certificate", "ox", "--out", out.to_str().unwrap(), "--config", &config], more].concat());
         let read = |key: &str| std::fs::read(made[key].as_str().unwrap()).unwrap();
         (read("certificate"), read("key"))
     };
-    let first = make(&[]);
+    let first = make("first", &[]);
+    let out = folder.path().join("first");
+    let again = vigil(&["device", "certificate", "ox", "--out", out.to_str().unwrap(), "--config", &config]).output().unwrap();
+    assert!(!again.status.success() && std::fs::read(out.join("ox.key")).unwrap() == first.1, "a key that is in use is not written over");
+
     let serving = Serving::start(&config, ONE);
     let ca = std::fs::read(home.join("keys/gateway.pem")).unwrap();
-    let second = make(&["--replace"]);
+    let second = make("second", &["--replace"]);
     let begun = Instant::now();
     while !publish(&serving.mqtt_tls, &ca, &second).await {
         assert!(begun.elapsed() < PATIENCE, "it is in force within a moment, without a name or a password");
