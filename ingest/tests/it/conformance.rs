@@ -263,6 +263,7 @@ async fn every_row_is_answered_as_the_page_says() {
 fn every_row_of_the_page_is_held() {
     let tests = [
         ("access", include_str!("access.rs")),
+        ("clients", include_str!("clients.rs")),
         ("hostile", include_str!("hostile.rs")),
         ("identity", include_str!("identity.rs")),
         ("protocol", include_str!("protocol.rs")),
