@@ -12,6 +12,7 @@ use crate::connection::WINDOW;
 use crate::gateway::Shared;
 use crate::passage::{Passage, now};
 use crate::reply::{self, Listener};
+use crate::turns::Pace;
 use crate::verdict;
 use crate::wire::{Frame, Publish, Version, frame, kind};
 
@@ -33,7 +34,7 @@ pub(crate) struct Conversation {
 impl Conversation {
     /// `input`: what came after the CONNECT already.
     pub fn new(shared: Arc<Shared>, device: DeviceId, listener: Listener, input: BytesMut) -> Self {
-        Self { passage: Passage::new(shared, device), listener, input, output: BytesMut::new(), subscribed: false, read_at: now() }
+        Self { passage: Passage::new(shared, device, Pace::new(WINDOW, false)), listener, input, output: BytesMut::new(), subscribed: false, read_at: now() }
     }
 
     /// New bytes are in `input`.

@@ -27,6 +27,7 @@ use crate::handshake;
 use crate::identity::Identity;
 use crate::telemetry::{ACCEPTS_FAILED, Meters, Seldom};
 use crate::tls;
+use crate::turns::Turns;
 use crate::view::{self, View};
 
 /// For the acks of what was read; with the last words of each connection it is 10 s at most.
@@ -85,6 +86,7 @@ pub(crate) struct Shared {
     pub connections: Arc<Connections>,
     pub clocks: Clocks,
     pub budget: Arc<Budget>,
+    pub turns: Turns,
     pub meters: Meters,
     pub max_packet: usize,
     /// For the log line of a failed receipt.
@@ -132,6 +134,7 @@ impl Gateway {
             connections: Arc::default(),
             clocks: Clocks::new(),
             budget: Arc::new(Budget::new(config.budget)),
+            turns: Turns::new(),
             meters: Meters::new(),
             max_packet: config.max_packet,
             mappings: config.mappings,

@@ -39,6 +39,7 @@ mod receipts;
 mod reply;
 pub mod telemetry;
 mod tls;
+mod turns;
 mod verdict;
 mod view;
 mod wire;

@@ -24,6 +24,7 @@ use crate::gateway::Shared;
 use crate::passage::{Passage, now};
 use crate::receipts::Waiting;
 use crate::telemetry::{BRIDGE_CONNECTED, BRIDGE_DROPPED, BRIDGE_DUPLICATES, BRIDGE_MESSAGES, BRIDGE_REFUSED, BRIDGE_SESSIONS_LOST, RECEIPTS_FAILED};
+use crate::turns::Pace;
 use crate::view::View;
 use crate::wire::Publish;
 
@@ -171,7 +172,7 @@ impl<'a> Link<'a> {
         let (bridge, dropped) = (self.bridge.name.clone(), self.meters.dropped.clone());
         let socket = Socket { events, client: client.clone(), bridge, filters: self.filters(), tell, dropped };
         let mut socket = AbortOnDropHandle::new(tokio::spawn(socket.run()));
-        let passage = Passage::new(self.shared.clone(), self.bridge.hub.clone());
+        let passage = Passage::new(self.shared.clone(), self.bridge.hub.clone(), Pace::new(WINDOW, true));
         let mut worker = Worker { link: self, client, heard, passage, next: None, open: false };
         let lost = tokio::select! {
             lost = &mut socket => lost.unwrap_or_else(Lost::Task),

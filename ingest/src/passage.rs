@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use intake::{Decided, DeviceClock, Message};
 use journal::{AppendError, Full, Receipt, Topic};
@@ -16,6 +16,7 @@ use crate::clocks::Clock;
 use crate::gateway::Shared;
 use crate::receipts::{Receipts, Waiting};
 use crate::telemetry::{BUDGET_WAITS, DEAD_LETTERS};
+use crate::turns::{Go, Pace};
 use crate::view::View;
 use crate::wire::Publish;
 
@@ -30,6 +31,7 @@ pub(crate) struct Passage {
     pub device: DeviceId,
     receipts: Receipts,
     blocked: Blocked,
+    pace: Pace,
     /// Room in the budget is taken for the next message already.
     paid: Option<usize>,
     stalled: Option<Box<Stalled>>,
@@ -45,6 +47,7 @@ enum Blocked {
     No,
     /// For acks to leave.
     Window,
+    Turn(Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>),
     Budget(usize, Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>),
     Journal(Pin<Box<dyn Future<Output = ()> + Send>>),
 }
@@ -71,13 +74,14 @@ pub(crate) fn now() -> EventTime {
 }
 
 impl Passage {
-    pub fn new(shared: Arc<Shared>, device: DeviceId) -> Self {
+    pub fn new(shared: Arc<Shared>, device: DeviceId, pace: Pace) -> Self {
         let mut views = shared.view.clone();
         let view = views.borrow_and_update().clone();
         Self {
             device,
             receipts: Receipts::new(shared.budget.clone()),
             blocked: Blocked::No,
+            pace,
             paid: None,
             stalled: None,
             views,
@@ -125,7 +129,7 @@ impl Passage {
         self.blocked = Blocked::Window;
     }
 
-    /// Room for a PUBLISH of so many bytes, taken from the window and the budget. `None`: it must wait.
+    /// Room for a PUBLISH of so many bytes, taken from the window, its turn and the budget. `None`: it must wait.
     pub fn room(&mut self, total: usize) -> Option<usize> {
         if self.receipts.len() >= WAITING {
             self.blocked = Blocked::Window;
@@ -133,6 +137,18 @@ impl Passage {
         }
         if let Some(cost) = self.paid.take() {
             return Some(cost);
+        }
+        match self.pace.may(total, &self.shared.turns, Instant::now()) {
+            Go::Now => {}
+            Go::Spent => {
+                self.blocked = Blocked::Window;
+                return None;
+            }
+            Go::Wait => {
+                counter!(BUDGET_WAITS, "for" => "turn").increment(1);
+                self.blocked = Blocked::Turn(Box::pin(self.shared.turns.next()));
+                return None;
+            }
         }
         let cost = self.shared.budget.cost(total);
         if !self.shared.budget.try_take(cost) {
@@ -157,10 +173,12 @@ impl Passage {
             dup: publish.dup,
             received_at,
         };
-        match clock {
+        let decided = match clock {
             Some(clock) => intake::decode(&message, &self.view.registry, &self.shared.mappings, &mut clock.lock().unwrap_or_else(PoisonError::into_inner)),
             None => intake::decode(&message, &self.view.registry, &self.shared.mappings, &mut DeviceClock::default()),
-        }
+        };
+        self.pace.saw(&decided, received_at);
+        decided
     }
 
     /// The clock of the device that the topic names, if this connection may speak for it.
@@ -247,6 +265,9 @@ impl Passage {
     /// Acks left, of messages with so many accepted entries.
     pub fn settled(&mut self, accepted: u64) {
         self.shared.meters.accepted.increment(accepted);
+        if self.receipts.is_empty() && self.stalled.is_none() {
+            self.pace.settled();
+        }
         if matches!(self.blocked, Blocked::Window) {
             self.blocked = Blocked::No;
         }
@@ -256,6 +277,10 @@ impl Passage {
     pub fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<()> {
         match &mut self.blocked {
             Blocked::No | Blocked::Window => return Poll::Pending,
+            Blocked::Turn(turn) => {
+                let Poll::Ready(permit) = turn.as_mut().poll(context) else { return Poll::Pending };
+                self.pace.take(permit);
+            }
             Blocked::Budget(cost, room) => {
                 let Poll::Ready(permit) = room.as_mut().poll(context) else { return Poll::Pending };
                 if let Some(permit) = permit {

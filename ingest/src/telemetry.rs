@@ -23,7 +23,7 @@ pub const CONNECTS_REFUSED: &str = "vigil_ingest_connects_refused_total";
 pub const CLOSED: &str = "vigil_ingest_closed_total";
 /// Connections that had not sent their CONNECT and ended, by `reason`.
 pub const HALF_OPEN_DROPPED: &str = "vigil_ingest_half_open_dropped_total";
-/// How often a socket was not read on because room was missing, by `for` (`budget`, `journal`).
+/// How often a socket was not read on because room was missing, by `for` (`turn`, `budget`, `journal`).
 pub const BUDGET_WAITS: &str = "vigil_ingest_budget_waits_total";
 /// Times that the registry could not be read; the last one known stays in force.
 pub const REGISTRY_FAILURES: &str = "vigil_ingest_registry_failures_total";

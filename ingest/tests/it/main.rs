@@ -13,6 +13,7 @@ mod identity;
 mod protocol;
 mod receipts;
 mod tls;
+mod turns;
 
 use std::collections::HashMap;
 use std::future::Future;
