@@ -124,7 +124,6 @@ struct Role {
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
 }
 
-#[expect(clippy::zombie_processes, reason = "`Role::end` waits for it")]
 fn role(role: &str, arguments: &Arguments, folder: &Path) -> Role {
     let mut command = if role == "backlog" { Command::new("nice") } else { Command::new(std::env::current_exe().unwrap()) };
     if role == "backlog" {

@@ -29,6 +29,11 @@ impl Budget {
         self.free.try_acquire_many(permits(cost)).map(SemaphorePermit::forget).is_ok()
     }
 
+    /// Less than the smallest message would fit, or somebody waits for room.
+    pub fn is_full(&self) -> bool {
+        self.free.try_acquire_many(permits(self.cost(1))).is_err()
+    }
+
     pub fn take(&self, cost: usize) -> impl Future<Output = Option<OwnedSemaphorePermit>> + Send + 'static {
         let free = self.free.clone();
         // an error would mean that the semaphore was closed, which nobody does

@@ -1,5 +1,4 @@
-//! Every connection there is: those that have not sent their CONNECT, those whose password is being looked at, those that are open. Each has
-//! a signal, by which it is told to end.
+//! Every connection there is: those that have not sent their CONNECT, and those that are open. Each has a signal, by which it is told to end.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -15,8 +14,6 @@ use crate::view::View;
 pub const HALF_OPEN: usize = 4096;
 /// Open connections of one device, each of another client id: one more costs the oldest its place.
 const OF_ONE: usize = 16;
-/// Connections whose password may wait to be looked at.
-pub(crate) const VERIFYING: usize = 16_384;
 
 /// Why a connection is to end. The higher one wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -71,7 +68,6 @@ struct Tables {
     next: u64,
     stopping: bool,
     half_open: BTreeMap<u64, Arc<Signal>>,
-    verifying: HashMap<u64, Arc<Signal>>,
     /// By device, the oldest first: a second one of the same client id takes over from the first.
     open: HashMap<DeviceId, Vec<Open>>,
 }
@@ -132,7 +128,7 @@ impl Connections {
         let mut tables = self.lock();
         tables.stopping = true;
         let open = tables.open.values().flatten().map(|open| &open.signal);
-        for signal in tables.half_open.values().chain(tables.verifying.values()).chain(open) {
+        for signal in tables.half_open.values().chain(open) {
             signal.send(notice);
         }
     }
@@ -152,23 +148,11 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The CONNECT is here. False when too many wait already.
-    pub fn verifying(&self) -> bool {
-        let mut tables = self.connections.lock();
-        tables.half_open.remove(&self.id);
-        let room = tables.verifying.len() < VERIFYING;
-        if room {
-            tables.verifying.insert(self.id, self.signal.clone());
-        }
-        room
-    }
-
     /// The device is who it says. An older connection of the same device and client id ends, and the oldest of the device when there are too many.
     pub fn open(&mut self, device: &DeviceId, client: &str, credential: &str) {
         let open = Open { id: self.id, client: client.to_owned(), credential: credential.to_owned(), signal: self.signal.clone() };
         let mut tables = self.connections.lock();
         tables.half_open.remove(&self.id);
-        tables.verifying.remove(&self.id);
         let all = tables.open.entry(device.clone()).or_default();
         let before = all.iter().position(|before| before.client == client).or((all.len() >= OF_ONE).then_some(0));
         if let Some(before) = before {
@@ -184,7 +168,6 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut tables = self.connections.lock();
         tables.half_open.remove(&self.id);
-        tables.verifying.remove(&self.id);
         if let Some(device) = &self.device
             && let Some(all) = tables.open.get_mut(device)
         {
@@ -203,8 +186,8 @@ mod tests {
     #[test]
     fn one_too_many_costs_the_oldest_its_place() {
         let connections = Arc::<Connections>::default();
-        let places: Vec<_> = (0..HALF_OPEN).map(|_| connections.enter()).collect();
-        assert!(places[1].verifying(), "it sent its CONNECT, so it is not half-open any more");
+        let mut places: Vec<_> = (0..HALF_OPEN).map(|_| connections.enter()).collect();
+        places[1].open(&DeviceId::parse("ox").unwrap(), "c", "1");
         let _one = connections.enter();
         assert_eq!(places[0].signal.get(), None, "there was room again");
         let _two = connections.enter();

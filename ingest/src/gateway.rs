@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use intake::Mappings;
 use journal::Journal;
 use metrics::counter;
@@ -24,7 +25,6 @@ use crate::budget::Budget;
 use crate::clocks::Clocks;
 use crate::connections::{Connections, Notice};
 use crate::handshake;
-use crate::identity::Identity;
 use crate::telemetry::{ACCEPTS_FAILED, Meters, Seldom};
 use crate::tls;
 use crate::turns::Turns;
@@ -82,7 +82,6 @@ pub(crate) struct Shared {
     pub journal: Arc<dyn Journal>,
     pub partitions: u32,
     pub view: watch::Receiver<Arc<View>>,
-    pub identity: Identity,
     pub connections: Arc<Connections>,
     pub clocks: Clocks,
     pub budget: Arc<Budget>,
@@ -92,6 +91,13 @@ pub(crate) struct Shared {
     /// For the log line of a failed receipt.
     pub unwritten: Seldom,
     pub mappings: Mappings,
+}
+
+impl Shared {
+    /// Messages that are here already have to wait for room.
+    pub fn is_full(&self) -> bool {
+        self.budget.is_full() || self.journal.ready().now_or_never().is_none()
+    }
 }
 
 /// Bound, not yet serving.
@@ -130,7 +136,6 @@ impl Gateway {
             partitions: journal.partitions(),
             journal,
             view,
-            identity: Identity::new(),
             connections: Arc::default(),
             clocks: Clocks::new(),
             budget: Arc::new(Budget::new(config.budget)),

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use metrics::counter;
 use mqtt_protocol_core::mqtt::result_code::ConnectReasonCode;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use crate::closed::Closed;
@@ -17,7 +17,7 @@ use crate::connections::Place;
 use crate::conversation::Conversation;
 use crate::gateway::Shared;
 use crate::hello::{Hello, Refusal};
-use crate::identity::{Identified, Identity};
+use crate::identity::Identified;
 use crate::reply::Listener;
 use crate::telemetry::{CLOSED, CONNECTS_REFUSED, HALF_OPEN_DROPPED, RECEIPTS_FAILED};
 use crate::tls::fingerprint;
@@ -25,8 +25,6 @@ use crate::wire::{Frame, frame, kind};
 
 /// From accept to CONNECT, TLS included.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// For the password, when many come at once.
-const VERIFY_WITHIN: Duration = Duration::from_secs(60);
 /// The largest CONNECT: who has not said its name yet gets no more memory than this.
 const MAX_CONNECT: usize = 8 << 10;
 
@@ -93,7 +91,7 @@ async fn converse<S: Socket>(mut stream: S, certificate: Option<String>, mut pla
         Err(error) => return dropped(&error),
     };
     let admitted = match hello {
-        Ok(mut hello) => match admit(&mut hello, certificate, &mut place, &shared).await {
+        Ok(mut hello) => match admit(&mut hello, certificate, &mut place, &shared) {
             Ok(identified) => Ok((hello, identified)),
             Err(refusal) => Err(refusal.within(hello.max_packet)),
         },
@@ -149,22 +147,17 @@ async fn hello<S: Socket>(stream: &mut S, input: &mut BytesMut, certified: bool)
 }
 
 /// Verifies certificate or password, and puts the connection among the open ones.
-async fn admit(hello: &mut Hello, certificate: Option<String>, place: &mut Place, shared: &Shared) -> Result<Identified, Refusal> {
-    let busy = |detail| Refusal::new(hello.version, ConnectReasonCode::ServerBusy, "busy", detail);
+fn admit(hello: &mut Hello, certificate: Option<String>, place: &mut Place, shared: &Shared) -> Result<Identified, Refusal> {
     let view = shared.view.borrow().clone();
-    let known = match certificate {
-        Some(fingerprint) => Some(Identity::certified(&view, hello, &fingerprint)?),
-        None => shared.identity.recall(&view, hello),
-    };
-    let identified = match known {
-        Some(identified) => identified,
-        None if !place.verifying() => return Err(busy("too many connect at once; try again")),
-        None => tokio::select! {
-            checked = timeout(VERIFY_WITHIN, shared.identity.check(&view, hello)) => checked.unwrap_or_else(|_| Err(busy("too many connect at once; try again")))?,
-            _ = place.signal.any() => return Err(Refusal::new(hello.version, ConnectReasonCode::ServerUnavailable, "stopping", "the server is shutting down")),
-        },
+    let identified = match certificate {
+        Some(fingerprint) => Identified::by_certificate(&view, hello, &fingerprint)?,
+        None => Identified::by_password(&view, hello)?,
     };
     hello.password = None;
+    if shared.is_full() {
+        let detail = "there is no room for more messages until the journal has taken those that wait; try again later";
+        return Err(Refusal::new(hello.version, ConnectReasonCode::QuotaExceeded, "full", detail));
+    }
     if hello.assigned {
         hello.client = format!("{}-{:016x}", identified.device, rand::random::<u64>());
     }

@@ -77,7 +77,7 @@ impl Refusal {
         let code = match self.code {
             ConnectReasonCode::UnsupportedProtocolVersion => ConnectReturnCode::UnacceptableProtocolVersion,
             ConnectReasonCode::ClientIdentifierNotValid => ConnectReturnCode::IdentifierRejected,
-            ConnectReasonCode::ServerBusy | ConnectReasonCode::ServerUnavailable => ConnectReturnCode::ServerUnavailable,
+            ConnectReasonCode::ServerBusy | ConnectReasonCode::ServerUnavailable | ConnectReasonCode::QuotaExceeded => ConnectReturnCode::ServerUnavailable,
             ConnectReasonCode::BadUserNameOrPassword => ConnectReturnCode::BadUserNameOrPassword,
             ConnectReasonCode::NotAuthorized => ConnectReturnCode::NotAuthorized,
             _ => return Vec::new(),

@@ -6,7 +6,7 @@
 //! reading's id makes the second one harmless. QoS 0 is written all the same, and promised nothing.
 //!
 //! **Bounded.** Bytes between socket and receipt are taken from one budget of the process; when it is used up, or the journal is full,
-//! sockets are not read. At most 32 messages of a connection wait for their ack. At most [`HALF_OPEN`] connections may not have sent their
+//! sockets are not read, and a CONNECT is refused. At most 32 messages of a connection wait for their ack. At most [`HALF_OPEN`] connections may not have sent their
 //! CONNECT yet (10 s are given for it); one more costs the oldest its place. An idle connection holds no buffer.
 //!
 //! **Refuses.** Sessions (Session Present is 0, whatever was asked), retained messages and Wills (MQTT 5: refused with the reason; MQTT 3.1.1
@@ -14,8 +14,8 @@
 //! device's own `v1/devices/{device}/verdicts`. On that one stands, at QoS 0, the server's time, and what was refused of a message:
 //! MQTT 3.1.1 clients learn nowhere else what was wrong.
 //!
-//! **Identity.** User name = device id, password = the one the store keeps as an argon2 hash. A revoked device, or one whose password was
-//! replaced, is disconnected within about a second. Client certificates are not read yet.
+//! **Identity.** User name = device id, password = the one that was made for it, or a certificate that is registered for it. A revoked device,
+//! or one whose password was replaced, is disconnected within about a second.
 //!
 //! **Never.** It never takes a patient from a payload, never logs a payload or the detail of a refusal, never waits for a slow peer with
 //! anything that another peer needs.

@@ -44,7 +44,7 @@ pub struct Device {
 
 words! {
     CredentialKind {
-        /// The value is an argon2 PHC string.
+        /// The value is a SHA-256, see [`secrets::device_hash`].
         Password = "password",
         /// The value is the SHA-256 of the certificate in DER, 64 hexadecimal digits.
         Certificate = "certificate",
@@ -118,7 +118,7 @@ impl Store {
     /// Makes a new password for a device, in place of those it had. This is the only time that it can be read.
     pub async fn new_device_password(&self, device: &DeviceId, now: EventTime) -> Result<zeroize::Zeroizing<String>, StoreError> {
         let password = secrets::random_password();
-        let value = secrets::hash_password(&password, secrets::Strength::Generated).await?;
+        let value = secrets::device_hash(password.as_bytes());
         let id = secrets::random_id();
         let credential = Credential { id, device: device.clone(), kind: CredentialKind::Password, value, created_at: now, revoked_at: None };
         let credential = &credential;

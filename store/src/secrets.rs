@@ -12,15 +12,6 @@ use zeroize::Zeroizing;
 
 use crate::StoreError;
 
-/// How much work a guess costs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Strength {
-    /// A password a person chose: 19 MiB, 2 passes (OWASP's figures for argon2id).
-    Chosen,
-    /// A secret of 160 bits or more that we made: guessing is hopeless anyway, so 8 MiB and 1 pass.
-    Generated,
-}
-
 fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     // the operating system's generator; without it there is nothing safe to go on with, and ThreadRng seeds itself from it
@@ -42,7 +33,7 @@ pub fn random_password() -> Zeroizing<String> {
 
 /// An id that names nothing: 32 hexadecimal digits.
 pub fn random_id() -> String {
-    random::<16>().iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&random::<16>())
 }
 
 /// SHA-256 of a token of ours: enough, because it has 256 random bits.
@@ -50,9 +41,19 @@ pub fn token_hash(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
 }
 
+/// How a device's password is kept. SHA-256 is enough: it has 192 random bits, and nobody can choose one.
+pub fn device_hash(password: &[u8]) -> String {
+    let digest = Sha256::digest(password);
+    format!("sha256:{}", hexadecimal(&digest))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// How a certificate (DER) is registered: its SHA-256, 64 hexadecimal digits.
 pub fn fingerprint(certificate: &[u8]) -> String {
-    Sha256::digest(certificate).iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(&Sha256::digest(certificate))
 }
 
 /// Compares without telling by its time where they differ.
@@ -60,15 +61,12 @@ pub fn same(a: &[u8], b: &[u8]) -> bool {
     a.ct_eq(b).into()
 }
 
-/// The PHC string to store. Takes tens of milliseconds, on a blocking thread.
-pub async fn hash_password(password: &str, strength: Strength) -> Result<String, StoreError> {
+/// The PHC string to store of a password that a person chose: argon2id with 19 MiB and 2 passes (OWASP's figures). Takes tens of milliseconds, on a
+/// blocking thread.
+pub async fn hash_password(password: &str) -> Result<String, StoreError> {
     let password = Zeroizing::new(password.to_owned());
     tokio::task::spawn_blocking(move || {
-        let (memory, passes) = match strength {
-            Strength::Chosen => (19 * 1024, 2),
-            Strength::Generated => (8 * 1024, 1),
-        };
-        let params = Params::new(memory, passes, 1, None).map_err(|_| StoreError::Secrets("argon2 parameters"))?;
+        let params = Params::new(19 * 1024, 2, 1, None).map_err(|_| StoreError::Secrets("argon2 parameters"))?;
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         let hash = argon2.hash_password(password.as_bytes()).map_err(|_| StoreError::Secrets("argon2"))?;
         Ok(hash.to_string())
@@ -77,7 +75,7 @@ pub async fn hash_password(password: &str, strength: Strength) -> Result<String,
     .map_err(|_| StoreError::Secrets("worker thread"))?
 }
 
-/// Whether `password` is the one behind the PHC string, on a blocking thread. `None` as `hash` (no such user or device) costs as much
+/// Whether `password` is the one behind the PHC string, on a blocking thread. `None` as `hash` (no such user) costs as much
 /// as a wrong password, and is never right.
 pub async fn verify_password(password: &str, hash: Option<&str>) -> Result<bool, StoreError> {
     /// Of a random password that nobody has.
@@ -89,8 +87,7 @@ pub async fn verify_password(password: &str, hash: Option<&str>) -> Result<bool,
     Ok(right && known)
 }
 
-/// For a caller that is on a blocking thread already, such as the gateway's password workers.
-pub fn verify_blocking(password: &str, hash: &str) -> bool {
+fn verify_blocking(password: &str, hash: &str) -> bool {
     PasswordHash::new(hash).is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
 }
 
@@ -100,12 +97,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_password_is_right_or_wrong_and_nobody_has_none() {
-        for strength in [Strength::Chosen, Strength::Generated] {
-            let hash = hash_password("correct horse", strength).await.unwrap();
-            assert!(hash.starts_with("$argon2id$v=19$m="), "{hash}");
-            assert!(verify_password("correct horse", Some(&hash)).await.unwrap());
-            assert!(!verify_password("battery staple", Some(&hash)).await.unwrap());
-        }
+        let hash = hash_password("correct horse").await.unwrap();
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        assert!(verify_password("correct horse", Some(&hash)).await.unwrap());
+        assert!(!verify_password("battery staple", Some(&hash)).await.unwrap());
         assert!(!verify_password("", None).await.unwrap());
         assert!(!verify_password("x", Some("not a hash")).await.unwrap());
     }

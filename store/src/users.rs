@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::db::{Row, args, on_store, words};
-use crate::secrets::{self, Strength};
+use crate::secrets;
 use crate::{Store, StoreError, Tx};
 
 words! {
@@ -66,7 +66,7 @@ impl Store {
         if password.chars().count() < 12 {
             return Err(StoreError::Invalid { what: "the password", why: "it needs 12 characters or more".into() });
         }
-        let hash = secrets::hash_password(password, Strength::Chosen).await?;
+        let hash = secrets::hash_password(password).await?;
         let hash = hash.as_str();
         self.transaction(|tx| {
             Box::pin(async move {

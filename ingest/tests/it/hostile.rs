@@ -103,8 +103,6 @@ async fn random_bytes_harm_nobody() {
     let (served, _journal) = served().await;
     let seed = seed();
     let mut good = served.open(5, "ox").await;
-    // so that its password is remembered, and argon2 is not what this test takes its time for
-    served.open(5, "spare").await.silent().await;
     for round in 0..60_u16 {
         let thrown = (0..50).map(|i| {
             let mut rng = StdRng::seed_from_u64(seed.wrapping_add(u64::from(round) * 50 + i));

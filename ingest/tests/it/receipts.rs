@@ -7,7 +7,7 @@ use journal::AppendError;
 use journal::memory::MemoryJournal;
 use schemas::{Metric, Reason};
 
-use crate::client::publish;
+use crate::client::{Raw, connect, publish};
 use crate::{BAD, GOOD, PARTITIONS, VITALS, config, dead_letters, inputs, serve, served, soon};
 
 #[tokio::test]
@@ -67,6 +67,34 @@ async fn i1_every_record_of_a_message_counts() {
     journal.fail_next(AppendError::DiskFull);
     ox.publish(1, 2, VITALS, &format!("[{BAD},{GOOD}]")).await;
     ox.closed(0x97).await;
+    served.stopped().await;
+}
+
+/// Who comes while there is no room would only wait: it is told to come again.
+#[tokio::test]
+async fn who_connects_while_there_is_no_room_is_refused() {
+    let journal = MemoryJournal::new(PARTITIONS);
+    let served = serve(Config { budget: 1000, ..config() }, Arc::new(journal.clone())).await;
+    let mut ox = served.open(5, "ox").await;
+    journal.hold();
+    for id in 1..=3 {
+        ox.publish(1, id, VITALS, GOOD).await;
+    }
+    ox.silent().await;
+    for (level, code) in [(5, 0x97), (4, 3)] {
+        let mut strap = Raw::dial(served.address, level).await;
+        strap.send(&connect(level, "c", Some("strap"), Some(served.password("strap")), 60)).await;
+        assert_eq!(strap.packet().await.expect("a connack").1[1], code);
+        assert_eq!(strap.packet().await, None, "closed");
+        let mut guessing = Raw::dial(served.address, level).await;
+        guessing.send(&connect(level, "c", Some("strap"), Some("wrong"), 60)).await;
+        assert_eq!(guessing.packet().await.expect("a connack").1[1], if level == 5 { 0x86 } else { 4 }, "who is nobody learns nothing");
+    }
+    journal.release();
+    for id in 1..=3 {
+        ox.acked(id).await;
+    }
+    served.open(5, "strap").await.silent().await;
     served.stopped().await;
 }
 
