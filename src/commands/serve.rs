@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +34,7 @@ pub async fn run(args: Serve, roles: &[Role], operations: Option<SocketAddr>) ->
     telemetry::cryptography();
     let roles_named: Vec<&str> = roles.iter().map(|role| role.name()).collect();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), roles = roles_named.join(","), config = %args.config.display(), "starting");
+    open_files();
     let stop = on_signal()?;
     let running = tokio::select! {
         running = Roles::start(&config, roles, operations, telemetry::metrics()?) => running?,
@@ -50,6 +52,14 @@ pub async fn run(args: Serve, roles: &[Role], operations: Option<SocketAddr>) ->
     running.run(stop).await?;
     tracing::info!("done");
     Ok(())
+}
+
+/// A connection is an open file: as many as may be, not as many as a shell gives.
+fn open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, limit = limit.current, "the limit of open files could not be raised");
+    }
 }
 
 /// A publish that is under way at the end has two seconds more.
