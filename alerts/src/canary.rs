@@ -9,11 +9,11 @@ use std::time::Duration;
 use journal::Journal;
 use metrics::counter;
 use schemas::{ClockState, DeviceId, EventTime, IdError, Input, Metric, Micros, Partition, Reading, ReadingId, canary_patient};
-use store::{Store, StoreError, Tx};
+use store::{Store, StoreError, Tx, lease};
 use tokio_util::sync::CancellationToken;
 
 use crate::relay::append;
-use crate::{AlertsError, lease, names, now};
+use crate::{AlertsError, names, now};
 
 const EVERY: Duration = Duration::from_secs(30);
 /// Who does not feed looks this often whether it should.

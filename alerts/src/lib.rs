@@ -22,7 +22,6 @@ mod channels;
 mod config;
 mod consumer;
 mod error;
-mod lease;
 mod relay;
 mod sender;
 mod supervise;

@@ -10,10 +10,10 @@ use bytes::Bytes;
 use journal::{Journal, Receipt, Topic};
 use metrics::counter;
 use schemas::{EventTime, Micros, Partition, PatientId, partition_of};
-use store::Store;
+use store::{Store, lease};
 use tokio_util::sync::CancellationToken;
 
-use crate::{AlertsError, lease, names, now};
+use crate::{AlertsError, names, now};
 
 /// Another process may have written one.
 const POLL: Duration = Duration::from_millis(250);

@@ -198,14 +198,16 @@ impl Fold {
 
     fn void(&mut self, config: &Config, book: &RuleBook, void: &Void, step: &mut Step, stats: &mut Stats) {
         let folded = self.patients.entry(void.patient.clone()).or_default();
-        if folded.voids.insert(void.reading, void.at).is_some() {
+        let voided = void.moved_to.as_ref() != Some(&void.patient);
+        let before = if voided { folded.voids.insert(void.reading, void.at) } else { folded.voids.remove(&void.reading) };
+        if before.is_some() == voided {
             return;
         }
         let series = folded.series.entry(void.metric).or_default();
         let frontier = series.frontier;
         let Some(kept) = series.find(void.reading).and_then(|place| series.samples.get_mut(place)) else { return };
-        stats.voided += 1;
-        kept.voided = true;
+        stats.voided += u64::from(voided);
+        kept.voided = voided;
         let (at, beyond) = (kept.at, kept.beyond || frontier.is_some_and(|frontier| frontier - kept.at > config.horizon));
         if !beyond {
             self.changed(config, book, &void.patient, void.metric, at, step);

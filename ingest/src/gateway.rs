@@ -25,6 +25,7 @@ use crate::budget::Budget;
 use crate::clocks::Clocks;
 use crate::connections::{Connections, Notice};
 use crate::handshake;
+use crate::moves;
 use crate::telemetry::{ACCEPTS_FAILED, Meters, Seldom};
 use crate::tls;
 use crate::turns::Turns;
@@ -163,7 +164,8 @@ impl Gateway {
         let connections = shared.connections.clone();
         let tracker = TaskTracker::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(view::follow(store, views, connections.clone()));
+        tasks.spawn(view::follow(store.clone(), views, connections.clone()));
+        tasks.spawn(moves::follow(store, shared.clone()));
         let listeners = plain.map(|listener| (listener, None)).into_iter().chain(secure.map(|(listener, acceptor)| (listener, Some(acceptor))));
         for (listener, acceptor) in listeners {
             let (shared, tracker) = (shared.clone(), tracker.clone());

@@ -33,6 +33,7 @@ mod handshake;
 mod hello;
 mod identity;
 mod link;
+mod moves;
 mod packets;
 mod passage;
 mod receipts;

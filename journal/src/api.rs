@@ -205,6 +205,8 @@ pub struct Range {
 pub trait Journal: Appender {
     fn reader(&self, topic: Topic, mode: Mode) -> Result<Box<dyn Reader>, OpenError>;
     fn range(&self, topic: Topic, partition: Partition) -> BoxFuture<'_, Result<Range, ReadError>>;
+    /// The first record that arrived at `at` or later; where the next one will be when there is none.
+    fn since(&self, topic: Topic, partition: Partition, at: Arrived) -> BoxFuture<'_, Result<Offset, ReadError>>;
     /// The journal answers, and takes appends.
     fn healthy(&self) -> BoxFuture<'_, Result<(), ReadError>>;
     /// Flushes what was appended and ends: later appends are [`AppendError::Closed`], readers end with [`ReadError::Closed`].

@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use rusqlite::{Connection, OptionalExtension as _, params};
-use schemas::{Offset, Partition};
+use schemas::{Arrived, Offset, Partition};
 
 use crate::budget::Budget;
 use crate::reading::{BATCH_BYTES, BATCH_RECORDS, Groups, LocalReader, Log};
@@ -329,6 +329,14 @@ impl Journal for EmbeddedJournal {
         Box::pin(std::future::ready(self.shared.range(topic, partition)))
     }
 
+    fn since(&self, topic: Topic, partition: Partition, at: Arrived) -> BoxFuture<'_, Result<Offset, ReadError>> {
+        let shared = self.shared.clone();
+        Box::pin(async move {
+            let found = tokio::task::spawn_blocking(move || shared.since(topic, partition, at)).await;
+            found.unwrap_or_else(|error| Err(ReadError::Failed(error.to_string().into())))
+        })
+    }
+
     fn healthy(&self) -> BoxFuture<'_, Result<(), ReadError>> {
         let closed = lock(&self.shared.queue).closed;
         let failure = lock(&self.shared.state).failure.clone();
@@ -357,6 +365,28 @@ impl Journal for EmbeddedJournal {
 impl Drop for Shared {
     fn drop(&mut self) {
         tracing::debug!("journal file closed");
+    }
+}
+
+impl Shared {
+    /// Halves what is left with each look at a row: they are in order by place, and so by arrival.
+    fn since(&self, topic: Topic, partition: Partition, at: Arrived) -> Result<Offset, ReadError> {
+        let Range { mut earliest, mut next } = self.range(topic, partition)?;
+        let failed = |error: rusqlite::Error| ReadError::Failed(error.to_string().into());
+        let db = lock(&self.reader);
+        let sql = "SELECT base, count, arrived_at FROM row WHERE topic = $1 AND partition = $2 AND base <= $3 ORDER BY base DESC LIMIT 1";
+        let mut row = db.prepare_cached(sql).map_err(failed)?;
+        while earliest < next {
+            let middle = earliest.0 + (next.0 - earliest.0) / 2;
+            let found = row.query_row(params![number(topic), partition.0, middle], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+            let (base, count, arrived_at): (i64, i64, i64) = found.map_err(failed)?;
+            if arrived_at >= at.0 {
+                next = Offset(base);
+            } else {
+                earliest = Offset(base + count);
+            }
+        }
+        Ok(earliest)
     }
 }
 

@@ -18,9 +18,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::RDKafkaErrorCode;
-use schemas::{Offset, Partition};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use schemas::{Arrived, Offset, Partition};
 
 use crate::{AppendError, Appender, Full, Journal, Mode, OpenError, Range, ReadError, Reader, Receipt, Topic};
 use client::{Watch, lock};
@@ -164,6 +165,20 @@ impl Inner {
         Ok(())
     }
 
+    fn since(&self, topic: Topic, partition: Partition, at: Arrived) -> Result<Option<Offset>, KafkaError> {
+        // Kafka's stamps are whole milliseconds
+        let millis = at.0.div_euclid(1000) + i64::from(at.0.rem_euclid(1000) > 0);
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition_offset(self.name(topic), partition.0 as i32, rdkafka::Offset::Offset(millis))?;
+        let consumer: BaseConsumer = self.consumer(&self.config.group("since", self.name(topic))).create()?;
+        let found = consumer.offsets_for_times(asked, ASK_WITHIN)?;
+        let offset = found.elements().first().map(rdkafka::topic_partition_list::TopicPartitionListElem::offset);
+        Ok(match offset {
+            Some(rdkafka::Offset::Offset(offset)) => Some(Offset(offset)),
+            _ => None,
+        })
+    }
+
     fn close(&self) {
         let left = self.producer.close(FLUSH_WITHIN);
         if left > 0 {
@@ -264,6 +279,16 @@ impl Journal for KafkaJournal {
             let asked = inner.producer.watermarks(inner.name(topic), partition, ASK_WITHIN);
             let (earliest, next) = asked.map_err(|error| ReadError::Failed(error.to_string().into()))?;
             Ok(Range { earliest: Offset(earliest), next: Offset(next) })
+        })
+    }
+
+    fn since(&self, topic: Topic, partition: Partition, at: Arrived) -> BoxFuture<'_, Result<Offset, ReadError>> {
+        let next = self.range(topic, partition);
+        let found = self.ask(move |inner| inner.since(topic, partition, at).map_err(|error| ReadError::Failed(error.to_string().into())));
+        Box::pin(async move {
+            // asked for first: what comes in between is found
+            let next = next.await?.next;
+            Ok(found.await?.unwrap_or(next))
         })
     }
 

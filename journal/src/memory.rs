@@ -176,6 +176,15 @@ impl Journal for MemoryJournal {
         Box::pin(std::future::ready(self.log.range(topic, partition)))
     }
 
+    fn since(&self, topic: Topic, partition: Partition, at: Arrived) -> BoxFuture<'_, Result<Offset, ReadError>> {
+        let found = self.log.range(topic, partition).map(|range| {
+            let state = self.log.lock();
+            let first = state.rows.get(&(topic, partition)).and_then(|rows| rows.get(rows.partition_point(|row| row.arrived_at < at)));
+            first.map_or(range.next, |row| row.offset)
+        });
+        Box::pin(std::future::ready(found))
+    }
+
     fn healthy(&self) -> BoxFuture<'_, Result<(), ReadError>> {
         Box::pin(std::future::ready(if self.log.lock().closed { Err(ReadError::Closed) } else { Ok(()) }))
     }

@@ -69,7 +69,7 @@ pub struct Reading {
     pub author: String,
 }
 
-/// A reading entered in error, or moved to another patient.
+/// A reading entered in error, or moved to another patient. One that is moved to the patient it is voided of takes an earlier void back.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Void {
     pub reading: ReadingId,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use schemas::{DeviceId, EventTime, PatientId};
+use schemas::{DeviceId, EventTime, Micros, PatientId};
 use serde_json::{Value, json};
 use store::registry::{Assignment, Device};
 use store::{StoreError, Tx};
@@ -277,8 +277,11 @@ async fn hand_over(tx: &mut Tx<'_>, from: &DeviceId, to: &DeviceId, patient: Opt
     if device.min_time > at {
         tx.update_device(&Device { min_time: at, ..device }).await?;
     }
-    match patient {
-        Some(patient) => tx.assign(&Assignment { device: to.clone(), patient: patient.clone(), from: at, until: None }).await,
-        None => Ok(()),
+    if let Some(patient) = patient {
+        tx.assign(&Assignment { device: to.clone(), patient: patient.clone(), from: at, until: None }).await?;
     }
+    // when every gateway knows of it
+    let due_at = now() + Micros::seconds(3);
+    tx.ask_move(from, at, due_at).await?;
+    tx.ask_move(to, at, due_at).await
 }

@@ -32,7 +32,9 @@ mod migrate;
 
 pub mod audit;
 pub mod episodes;
+pub mod lease;
 pub mod meta;
+pub mod moves;
 pub mod notifications;
 pub mod positions;
 pub mod registry;

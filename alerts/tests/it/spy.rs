@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use journal::memory::MemoryJournal;
 use journal::{Appender, Full, Journal, Mode, OpenError, Range, ReadError, Reader, Receipt, Topic};
-use schemas::Partition;
+use schemas::{Arrived, Offset, Partition};
 
 pub struct Spy {
     pub journal: MemoryJournal,
@@ -43,6 +43,9 @@ impl Journal for Spy {
     }
     fn range(&self, topic: Topic, partition: Partition) -> BoxFuture<'_, Result<Range, ReadError>> {
         self.journal.range(topic, partition)
+    }
+    fn since(&self, topic: Topic, partition: Partition, at: Arrived) -> BoxFuture<'_, Result<Offset, ReadError>> {
+        self.journal.since(topic, partition, at)
     }
     fn healthy(&self) -> BoxFuture<'_, Result<(), ReadError>> {
         self.journal.healthy()

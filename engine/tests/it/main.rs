@@ -94,16 +94,16 @@ impl Log {
         self.input(Input::Tick, minutes(minute))
     }
     pub fn void(&mut self, metric: Metric, minute: f64) -> &mut Self {
+        self.void_to(metric, minute, None)
+    }
+    /// Takes a void back: the reading is moved to the patient it was voided of.
+    pub fn unvoid(&mut self, metric: Metric, minute: f64) -> &mut Self {
+        self.void_to(metric, minute, Some(reading(metric, 0.0, minutes(minute)).patient))
+    }
+    fn void_to(&mut self, metric: Metric, minute: f64, moved_to: Option<PatientId>) -> &mut Self {
         let reading = reading(metric, 0.0, minutes(minute));
-        let void = Void {
-            reading: reading.id,
-            patient: reading.patient,
-            metric,
-            at: reading.at,
-            reason: "finger".to_owned(),
-            author: "nurse".to_owned(),
-            moved_to: None,
-        };
+        let void =
+            Void { reading: reading.id, patient: reading.patient, metric, at: reading.at, reason: "finger".to_owned(), author: "nurse".to_owned(), moved_to };
         let clock = self.clock + 1_000_000;
         self.input(Input::Void(void), clock)
     }

@@ -263,6 +263,24 @@ fn s17_an_alert_without_evidence_is_withdrawn() {
     );
 }
 
+/// A reading that was moved away and is moved back counts again, and can be corrected again.
+#[test]
+fn s17_a_void_that_is_taken_back_is_none() {
+    let mut log = Log::new(LAST);
+    log.spo2(0.0, 85.0).void(Metric::Spo2, 0.0).unvoid(Metric::Spo2, 0.0).unvoid(Metric::Spo2, 0.0).spo2(0.0, 85.0);
+    log.void(Metric::Spo2, 0.0).unvoid(Metric::Spo2, 0.0).spo2(0.0, 95.0);
+    assert_eq!(log.told(), ["raised 0", "withdrawn 0 late", "raised 0", "withdrawn 0 late", "raised 0", "amended 0 late", "cleared 0"]);
+    let raised: std::collections::BTreeSet<_> = log.transitions().iter().filter(|t| t.kind == TransitionKind::Raised).map(|t| t.alert).collect();
+    assert_eq!(raised.len(), 3, "an id that somebody acknowledged would page nobody");
+    check(
+        LAST,
+        |log| {
+            log.void(Metric::Spo2, 0.0).unvoid(Metric::Spo2, 0.0).spo2(0.0, 85.0);
+        },
+        &["raised 0"],
+    );
+}
+
 /// A value that is corrected and corrected back raises another alert: an id that somebody acknowledged would page nobody.
 #[test]
 fn s19_an_alert_that_is_raised_again_by_the_same_reading_has_an_id_of_its_own() {

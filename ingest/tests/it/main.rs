@@ -10,6 +10,7 @@ mod conformance;
 mod durable;
 mod hostile;
 mod identity;
+mod moves;
 mod protocol;
 mod receipts;
 mod tls;

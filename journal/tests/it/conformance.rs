@@ -6,7 +6,7 @@ use journal::embedded::{EmbeddedConfig, EmbeddedJournal};
 use journal::kafka::{KafkaConfig, KafkaJournal};
 use journal::memory::MemoryJournal;
 use journal::{AppendError, Event, Full, Journal, Mode, ReadError, Start, Topic};
-use schemas::{Offset, Partition};
+use schemas::{Arrived, Offset, Partition};
 
 use crate::{P0, append, append_all, assigned, number, read, soon};
 
@@ -100,6 +100,7 @@ conformance! {
     a_mebibyte_record
     closing_ends_appends_and_readers
     arrival_never_decreases
+    a_time_has_its_place
 }
 
 async fn order_and_receipts(open: fn(u32, usize) -> Backend) {
@@ -429,4 +430,22 @@ async fn arrival_never_decreases(open: fn(u32, usize) -> Backend) {
     let mut reader = backend.journal.reader(Topic::Inputs, Mode::Follow).unwrap();
     let records = read(&mut *reader, P0, Start::Earliest, 20).await;
     assert!(records.is_sorted_by_key(|r| r.arrived_at) && records.iter().all(|r| r.arrived_at.0 > 0));
+}
+
+async fn a_time_has_its_place(open: fn(u32, usize) -> Backend) {
+    let backend = open(1, 1 << 20);
+    let since = |at| backend.journal.since(Topic::Inputs, P0, Arrived(at));
+    assert_eq!(since(0).await.unwrap(), Offset(0), "nothing is there");
+    for n in 0..20 {
+        append_all(&*backend.journal, P0, 3 * n..3 * n + 3).await;
+    }
+    let mut reader = backend.journal.reader(Topic::Inputs, Mode::Follow).unwrap();
+    let records = read(&mut *reader, P0, Start::Earliest, 60).await;
+    for record in &records {
+        let first = records.iter().find(|other| other.arrived_at >= record.arrived_at).unwrap();
+        assert_eq!(since(record.arrived_at.0).await.unwrap(), first.offset);
+        let after = records.iter().find(|other| other.arrived_at > record.arrived_at).map_or(Offset(60), |other| other.offset);
+        assert_eq!(since(record.arrived_at.0 + 1).await.unwrap(), after);
+    }
+    assert_eq!(since(0).await.unwrap(), Offset(0));
 }

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use journal::memory::MemoryJournal;
 use journal::{Appender, Full, Journal, Mode, OpenError, Range, ReadError, Reader, Receipt, Topic};
 use processor::objects::Objects;
-use schemas::{Offset, Partition};
+use schemas::{Arrived, Offset, Partition};
 
 /// Objects on a disk that fills up under names that begin so.
 pub struct FullDisk {
@@ -88,6 +88,9 @@ impl Journal for Odd {
     }
     fn range(&self, topic: Topic, partition: Partition) -> BoxFuture<'_, Result<Range, ReadError>> {
         self.journal.range(topic, partition)
+    }
+    fn since(&self, topic: Topic, partition: Partition, at: Arrived) -> BoxFuture<'_, Result<Offset, ReadError>> {
+        self.journal.since(topic, partition, at)
     }
     fn healthy(&self) -> BoxFuture<'_, Result<(), ReadError>> {
         self.journal.healthy()

@@ -1,6 +1,6 @@
 //! Who wears what, and who may come in.
 
-use schemas::PatientId;
+use schemas::{EventTime, PatientId};
 use store::StoreError;
 use store::registry::Assignment;
 use store::users::{Role, User};
@@ -12,6 +12,7 @@ crate::on_both! {
     a_device_password_is_kept_as_a_hash
     a_link_signs_in_once
     names_stay_out_of_the_log
+    a_move_is_asked_for_and_done
 }
 
 async fn an_assignment_is_of_a_period(fresh: Fresh) {
@@ -78,4 +79,19 @@ async fn names_stay_out_of_the_log(fresh: Fresh) {
     assert_eq!(patient.name.reveal(), "OKAFOR, Ada");
     let printed = format!("{patient:?}");
     assert!(!printed.contains("OKAFOR") && !printed.contains("1945"), "{printed}");
+}
+
+async fn a_move_is_asked_for_and_done(fresh: Fresh) {
+    let store = &fresh.store;
+    store.ask_move(&oximeter(), at(60), at(3)).await.unwrap();
+    assert!(store.moves_due(at(2)).await.unwrap().is_empty(), "the gateways do not know yet");
+    let due = store.moves_due(at(3)).await.unwrap();
+    assert_eq!((due.len(), due[0].since), (1, at(60)));
+    // asked for again while it goes on, from later on: the earlier time stays
+    store.ask_move(&oximeter(), at(90), at(3)).await.unwrap();
+    store.move_done(&due[0]).await.unwrap();
+    let due = store.moves_due(at(3)).await.unwrap();
+    assert_eq!((due.len(), due[0].since), (1, at(60)), "what was asked for meanwhile is still to do");
+    store.move_done(&due[0]).await.unwrap();
+    assert!(store.moves_due(EventTime::MAX).await.unwrap().is_empty());
 }

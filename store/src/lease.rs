@@ -1,11 +1,11 @@
 //! A lease in the store's meta: who holds it does a thing that one is enough for. It keeps no promise by itself: two holders at once,
 //! after a pause of one, must be harmless.
 
+use crate::{Store, StoreError, Tx};
 use schemas::{EventTime, Micros};
-use store::{Store, StoreError, Tx};
 
 /// Takes or renews the lease `what` until `now + length`; `false`: someone else holds it.
-pub(crate) async fn take(tx: &mut Tx<'_>, what: &str, owner: &str, now: EventTime, length: Micros) -> Result<bool, StoreError> {
+pub async fn take(tx: &mut Tx<'_>, what: &str, owner: &str, now: EventTime, length: Micros) -> Result<bool, StoreError> {
     let name = format!("lease.{what}");
     let held = tx.meta(&name).await?;
     if let Some((holder, until)) = held.as_deref().and_then(read)
@@ -19,7 +19,7 @@ pub(crate) async fn take(tx: &mut Tx<'_>, what: &str, owner: &str, now: EventTim
 }
 
 /// Gives it back, so that the next one need not wait for its end.
-pub(crate) async fn release(store: &Store, what: &str, owner: &str) -> Result<(), StoreError> {
+pub async fn release(store: &Store, what: &str, owner: &str) -> Result<(), StoreError> {
     store
         .transaction(|tx| {
             Box::pin(async move {
