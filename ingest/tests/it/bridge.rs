@@ -187,10 +187,11 @@ async fn nothing_is_lost_when_the_bridge_is_killed_again_and_again() {
     last.stopped().await;
 }
 
-/// The journal takes nothing: the broker keeps all but a window of messages, the connection stays, and everything arrives when it is back.
+/// For so many seconds, or as many as `VIGIL_TEST_OUTAGE` says, the journal takes nothing: the broker keeps all but a window of messages, the connection stays, and everything arrives when it is back.
 #[tokio::test]
 async fn while_the_journal_is_away_a_window_is_held_and_no_more() {
     const ALL: usize = 1500;
+    let outage = std::env::var("VIGIL_TEST_OUTAGE").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(4);
     // room for everything that may come, and for less than one message
     for room in [64 << 20, 200] {
         let Some(broker) = Broker::start().await else { return };
@@ -202,7 +203,10 @@ async fn while_the_journal_is_away_a_window_is_held_and_no_more() {
         let window = usize::from(RECEIVE_MAXIMUM);
         broker.says(DELIVERED, window).await;
         // keep alive is a second here, and the broker gives up after one and a half
-        broker.says(PINGED, broker.said(PINGED) + 4).await;
+        let pings = broker.said(PINGED);
+        for second in 1..=outage {
+            broker.says(PINGED, pings + second).await;
+        }
         assert_eq!((broker.said(DELIVERED), broker.said(ACKED)), (window, 0));
         journal.release();
         all_here(&journal, ALL).await;
