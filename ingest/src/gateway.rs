@@ -85,6 +85,8 @@ pub(crate) struct Shared {
     pub connections: Arc<Connections>,
     pub clocks: Clocks,
     pub budget: Arc<Budget>,
+    /// For packets that are only half here.
+    pub halves: Budget,
     pub meters: Meters,
     pub max_packet: usize,
     /// For the log line of a failed receipt.
@@ -132,6 +134,7 @@ impl Gateway {
             connections: Arc::default(),
             clocks: Clocks::new(),
             budget: Arc::new(Budget::new(config.budget)),
+            halves: Budget::of_halves(config.budget),
             meters: Meters::new(),
             max_packet: config.max_packet,
             mappings: config.mappings,

@@ -10,6 +10,8 @@ mod conformance;
 mod durable;
 mod hostile;
 mod identity;
+mod malformed;
+mod poison;
 mod protocol;
 mod receipts;
 mod tls;
