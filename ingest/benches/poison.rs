@@ -1,4 +1,5 @@
-//! What good traffic notices of bad traffic: `cargo bench -p ingest --bench poison [-- --seconds 5 --rounds 3 --devices 32 --rate 20]`.
+//! What good traffic notices of bad traffic: `cargo bench --profile dev -p ingest --bench poison
+//! [-- --seconds 5 --rounds 3 --devices 32 --rate 20]`.
 //!
 //! Good devices publish one reading each at QoS 1, at a fixed rate, to the gateway on the embedded journal, which is a process of its own. They do so
 //! alone; while one message in ten of all is poison; and while others send malformed packets, dribble CONNECTs, leave packets half sent and read no

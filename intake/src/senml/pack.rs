@@ -258,11 +258,13 @@ fn cbor_field(value: Cbor) -> Field {
 impl Resolved {
     /// A pack of this record alone.
     pub fn written(&self, encoding: Encoding, received_at: EventTime) -> Vec<u8> {
-        let at = match self.time {
-            Time::Absolute(at) => at,
-            Time::Relative(span) => received_at + span,
+        let micros = match self.time {
+            Time::Absolute(at) => at.0,
+            // what is so long ago would be read as a time from now
+            Time::Relative(span) if (received_at + span).0 < RELATIVE * 1_000_000 => span.0,
+            Time::Relative(span) => (received_at + span).0,
         };
-        let seconds = at.0 as f64 / 1e6;
+        let seconds = micros as f64 / 1e6;
         let mut fields: Vec<(i128, Cbor)> = vec![(0, Cbor::Text(self.name.clone())), (6, Cbor::Float(seconds))];
         fields.extend(self.unit.clone().map(|unit| (1, Cbor::Text(unit))));
         fields.extend(match &self.content {
