@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
+/// The part of it that packets may take beside it while they are only half here.
+const HALF: usize = 4;
+
 /// What a message holds in memory beside its bytes: its place in the FIFO, its receipts, its encoded record.
 const OVERHEAD: usize = 256;
 
@@ -16,6 +19,12 @@ impl Budget {
     pub fn new(bytes: usize) -> Self {
         let whole = bytes.clamp(1, u32::MAX as usize);
         Self { free: Arc::new(Semaphore::new(whole)), whole }
+    }
+
+    /// Room for packets that are only half here. It is apart from what whole ones take, and from what small ones do: who never ends a packet keeps
+    /// nobody waiting but others who begin large ones.
+    pub fn of_halves(bytes: usize) -> Self {
+        Self::new(bytes / HALF)
     }
 
     /// What a packet of so many bytes costs. One larger than the whole budget passes alone: it must not wait for ever.
@@ -44,7 +53,7 @@ impl Budget {
         self.free.add_permits(cost);
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz"))]
     pub fn free(&self) -> usize {
         self.free.available_permits()
     }

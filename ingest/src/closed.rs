@@ -18,6 +18,8 @@ pub(crate) enum Closed {
     Receipt(AppendError),
     #[error("nothing was heard for one and a half keep alives")]
     Silent,
+    #[error("a packet was begun and did not come whole in time")]
+    Half,
     #[error("the device does not read what it is sent")]
     Unread,
     #[error("the device, or the password it came with, is revoked")]
@@ -54,7 +56,7 @@ impl Closed {
             Self::Protocol { code, .. } => Some(*code),
             Self::Receipt(AppendError::DiskFull) => Some(DisconnectReasonCode::QuotaExceeded),
             Self::Receipt(AppendError::TooLarge { .. }) => Some(DisconnectReasonCode::PacketTooLarge),
-            Self::Receipt(_) => Some(DisconnectReasonCode::ImplementationSpecificError),
+            Self::Receipt(_) | Self::Half => Some(DisconnectReasonCode::ImplementationSpecificError),
             Self::Silent => Some(DisconnectReasonCode::KeepAliveTimeout),
             Self::Revoked => Some(DisconnectReasonCode::NotAuthorized),
             Self::TakenOver => Some(DisconnectReasonCode::SessionTakenOver),
@@ -72,6 +74,7 @@ impl Closed {
             Self::Protocol { .. } => "protocol",
             Self::Receipt(_) => "receipt",
             Self::Silent => "keep_alive",
+            Self::Half => "half",
             Self::Unread => "unread",
             Self::Revoked => "revoked",
             Self::TakenOver => "taken_over",

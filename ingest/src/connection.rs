@@ -24,6 +24,8 @@ pub(crate) const WINDOW: usize = 32;
 const READ: usize = 16 << 10;
 /// A device that takes nothing of what it is sent for so long is given up.
 const UNREAD: Duration = Duration::from_secs(30);
+/// A packet that has begun must be whole: for the largest on a slow line, and no longer, since it keeps what others could have.
+const WHOLE_WITHIN: Duration = Duration::from_secs(60);
 /// For the last words, and for the peer to read them.
 const PARTING: Duration = Duration::from_secs(2);
 /// A timer that has nothing to wait for.
@@ -66,6 +68,9 @@ pub(crate) struct Connection<S> {
     /// One and a half keep alives.
     patience: Option<Duration>,
     heard_at: Instant,
+    /// When the packet that is half here began, and the how manieth it is.
+    begun: Option<(Instant, u64)>,
+    whole_within: Duration,
     /// When the device last took something of `output`.
     taken_at: Instant,
     /// Armed lazily: it fires at the earliest deadline there was since, and is set anew.
@@ -78,7 +83,19 @@ impl<S: Socket> Connection<S> {
     pub fn new(stream: S, signal: Arc<Signal>, conversation: Conversation, patience: Option<Duration>) -> Self {
         let now = Instant::now();
         let timer = Box::pin(sleep_until(now + NEVER));
-        Self { stream, signal, conversation, patience, heard_at: now, taken_at: now, timer, unflushed: false, stopping: false }
+        Self {
+            stream,
+            signal,
+            conversation,
+            patience,
+            heard_at: now,
+            begun: None,
+            whole_within: WHOLE_WITHIN,
+            taken_at: now,
+            timer,
+            unflushed: false,
+            stopping: false,
+        }
     }
 
     /// Until it ends; answers why.
@@ -89,6 +106,8 @@ impl<S: Socket> Connection<S> {
             }
             // what was not read for want of room is not the device's silence
             self.heard_at = Instant::now();
+            let before = self.begun.filter(|(_, number)| *number == self.conversation.taken);
+            self.begun = self.conversation.is_halfway().then(|| before.unwrap_or((self.heard_at, self.conversation.taken)));
             if let Err(closed) = poll_fn(|context| self.poll(context)).await {
                 break closed;
             }
@@ -173,13 +192,12 @@ impl<S: Socket> Connection<S> {
 
     /// Never ready but with an error.
     fn poll_timer(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Closed>> {
-        let (deadline, closed) = if self.unflushed {
-            (self.taken_at + UNREAD, Closed::Unread)
-        } else if let (true, Some(patience)) = (self.listens(), self.patience) {
-            (self.heard_at + patience, Closed::Silent)
-        } else {
-            return Poll::Pending;
-        };
+        let listens = self.listens();
+        let half = self.begun.filter(|_| listens).map(|(begun, _)| (begun + self.whole_within, Closed::Half));
+        let silent = self.patience.filter(|_| listens && !self.unflushed).map(|patience| (self.heard_at + patience, Closed::Silent));
+        let unread = self.unflushed.then(|| (self.taken_at + UNREAD, Closed::Unread));
+        let first = [half, silent, unread].into_iter().flatten().min_by_key(|(deadline, _)| *deadline);
+        let Some((deadline, closed)) = first else { return Poll::Pending };
         loop {
             if Instant::now() >= deadline {
                 return Poll::Ready(Err(closed));
@@ -189,5 +207,75 @@ impl<S: Socket> Connection<S> {
             }
             ready!(self.timer.as_mut().poll(context));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use journal::memory::MemoryJournal;
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+    use crate::fuzz::Checker;
+    use crate::reply::Listener;
+
+    const WITHIN: Duration = Duration::from_millis(200);
+    /// A ping, then a PUBLISH of 100 bytes of which nothing more is here.
+    const BEGUN: &[u8] = &[0xc0, 0, 0x30, 98, 0];
+
+    fn connection() -> (tokio::io::DuplexStream, Connection<tokio::io::DuplexStream>) {
+        let (device, ours) = tokio::io::duplex(1 << 10);
+        let shared = Arc::new(Checker::new().unwrap().shared(&MemoryJournal::new(1), 256 << 10, 1 << 20));
+        let listener = Listener { version: Version::V5, problems: true, max_packet: usize::MAX };
+        let conversation = Conversation::new(shared, schemas::DeviceId::parse("ox").unwrap(), listener, BytesMut::new());
+        let mut connection = Connection::new(ours, Arc::default(), conversation, None);
+        connection.whole_within = WITHIN;
+        (device, connection)
+    }
+
+    #[tokio::test]
+    async fn a_packet_that_has_begun_must_become_whole() {
+        for dribbles in [false, true] {
+            let (mut device, connection) = connection();
+            let began = Instant::now();
+            device.write_all(BEGUN).await.unwrap();
+            let (mut hears, mut says) = tokio::io::split(device);
+            let dribbling = tokio::spawn(async move {
+                // never as many as the packet has
+                for _ in 0..if dribbles { 90 } else { 0 } {
+                    tokio::time::sleep(WITHIN / 60).await;
+                    if says.write_all(b"x").await.is_err() {
+                        break;
+                    }
+                }
+                says
+            });
+            let mut said = Vec::new();
+            let (closed, read) = timeout(Duration::from_secs(30), async { tokio::join!(connection.run(), hears.read_to_end(&mut said)) }).await.unwrap();
+            read.unwrap();
+            assert!(matches!(closed, Closed::Half), "{closed}");
+            assert!(began.elapsed() >= WITHIN);
+            assert!(said.starts_with(&[0xd0, 0, 0xe0]) && said[4] == 0x83, "{said:x?}");
+            drop(dribbling.await.unwrap());
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_goes_on_is_not_hurried() {
+        let (mut device, connection) = connection();
+        let running = tokio::spawn(connection.run());
+        let began = Instant::now();
+        let mut pings = 0;
+        let mut said = [0; 2];
+        // each ping comes in two pieces, so that there is always one half here
+        device.write_all(&[0xc0]).await.unwrap();
+        while began.elapsed() < WITHIN * 3 {
+            device.write_all(&[0, 0xc0]).await.unwrap();
+            device.read_exact(&mut said).await.unwrap();
+            pings += 1;
+        }
+        assert!(pings > 1 && !running.is_finished());
+        drop(device);
+        assert!(matches!(running.await.unwrap(), Closed::Gone | Closed::Socket(_)));
     }
 }

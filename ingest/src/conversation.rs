@@ -1,11 +1,13 @@
 //! One device's side of the protocol, without its socket: bytes in, bytes out, and the messages between append and ack.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use mqtt_protocol_core::mqtt::result_code::DisconnectReasonCode;
 use schemas::{DeviceId, EventTime};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::closed::Closed;
 use crate::connection::WINDOW;
@@ -18,6 +20,8 @@ use crate::wire::{Frame, Publish, Version, frame, kind};
 
 /// Bytes that the device has not taken, before nothing more is said or read.
 const UNTAKEN: usize = 64 << 10;
+/// A packet that is larger must have room before more of it is read than this.
+const SMALL: usize = 16 << 10;
 /// A buffer larger than this is not kept while there is nothing in it.
 const KEEP: usize = 2 << 10;
 
@@ -27,14 +31,25 @@ pub(crate) struct Conversation {
     pub input: BytesMut,
     pub output: BytesMut,
     pub subscribed: bool,
+    /// Packets taken from `input`.
+    pub taken: u64,
+    half: Half,
     /// When the newest byte of `input` was read.
     read_at: EventTime,
+}
+
+/// Room for the rest of a large packet whose beginning is here.
+enum Half {
+    Unasked,
+    Waiting(Pin<Box<dyn Future<Output = Option<OwnedSemaphorePermit>> + Send>>),
+    Held(#[expect(dead_code, reason = "it gives back its room when it is dropped")] Option<OwnedSemaphorePermit>),
 }
 
 impl Conversation {
     /// `input`: what came after the CONNECT already.
     pub fn new(shared: Arc<Shared>, device: DeviceId, listener: Listener, input: BytesMut) -> Self {
-        Self { passage: Passage::new(shared, device, Pace::new(WINDOW, false)), listener, input, output: BytesMut::new(), subscribed: false, read_at: now() }
+        let passage = Passage::new(shared, device, Pace::new(WINDOW, false));
+        Self { passage, listener, input, output: BytesMut::new(), subscribed: false, taken: 0, half: Half::Unasked, read_at: now() }
     }
 
     /// New bytes are in `input`.
@@ -44,7 +59,12 @@ impl Conversation {
 
     /// Whether the socket may be read: there is room for what comes.
     pub fn listens(&self) -> bool {
-        self.output.len() < UNTAKEN && self.passage.listens()
+        self.output.len() < UNTAKEN && self.passage.listens() && !matches!(self.half, Half::Waiting(_))
+    }
+
+    /// A packet has begun, and it is for the device to go on with it.
+    pub fn is_halfway(&self) -> bool {
+        !self.input.is_empty() && self.passage.is_clear() && self.listens()
     }
 
     /// Everything that was read has its ack.
@@ -71,6 +91,10 @@ impl Conversation {
             let (header, total) = match frame(&self.input, self.passage.shared.max_packet) {
                 Frame::Whole { header, total } => (header, total),
                 Frame::Partial => return Ok(()),
+                Frame::Begun { total } => {
+                    self.begun(total);
+                    return Ok(());
+                }
                 Frame::Malformed => return Err(Closed::malformed("a packet whose length takes more than four bytes")),
                 Frame::TooLarge => {
                     let detail = "a packet larger than the server's Maximum Packet Size";
@@ -79,14 +103,28 @@ impl Conversation {
             };
             if self.input[0] >> 4 == kind::PUBLISH {
                 let Some(cost) = self.room(total)? else { return Ok(()) };
-                let packet = self.input.split_to(total).freeze();
+                let packet = self.next(total);
                 self.publish(&packet, header, cost)?;
             } else {
-                let packet = self.input.split_to(total).freeze();
+                let packet = self.next(total);
                 self.packet(&packet, header)?;
             }
         }
         Ok(())
+    }
+
+    /// Asks for the room of a large packet at the head of `input`, if it has none.
+    fn begun(&mut self, total: usize) {
+        if total > SMALL && matches!(self.half, Half::Unasked) {
+            let halves = &self.passage.shared.halves;
+            self.half = Half::Waiting(Box::pin(halves.take(halves.cost(total))));
+        }
+    }
+
+    fn next(&mut self, total: usize) -> Bytes {
+        self.taken += 1;
+        self.half = Half::Unasked;
+        self.input.split_to(total).freeze()
     }
 
     /// Room for the PUBLISH at the head of `input`. `None`: it must wait.
@@ -148,6 +186,12 @@ impl Conversation {
 
     /// Ready when what blocked the next packet is out of the way.
     pub fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if let Half::Waiting(room) = &mut self.half
+            && let Poll::Ready(room) = room.as_mut().poll(context)
+        {
+            self.half = Half::Held(room);
+            return Poll::Ready(());
+        }
         self.passage.poll_room(context)
     }
 
@@ -155,5 +199,64 @@ impl Conversation {
     pub fn greet(&mut self) {
         self.subscribed = true;
         reply::publish(&mut self.output, self.listener, &verdict::topic(&self.passage.device), &verdict::greeting(now()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use journal::memory::MemoryJournal;
+
+    use super::*;
+    use crate::fuzz::Checker;
+
+    const LARGE: usize = 100 << 10;
+
+    struct Devices(Arc<Shared>);
+
+    impl Devices {
+        fn connect(&self) -> Conversation {
+            let listener = Listener { version: Version::V3, problems: false, max_packet: usize::MAX };
+            Conversation::new(self.0.clone(), DeviceId::parse("ox").unwrap(), listener, BytesMut::new())
+        }
+    }
+
+    /// A PUBLISH at QoS 1 of so many bytes in all.
+    fn publish(total: usize) -> Vec<u8> {
+        let length = total - 4;
+        let mut packet = vec![0x32, (length & 0x7f) as u8 | 0x80, (length >> 7 & 0x7f) as u8 | 0x80, (length >> 14) as u8, 0, 1, b'a', 0, 1];
+        packet.resize(total, b'x');
+        packet
+    }
+
+    fn hear(conversation: &mut Conversation, bytes: &[u8]) -> bool {
+        conversation.input.extend_from_slice(bytes);
+        conversation.work().unwrap();
+        conversation.poll_room(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn half_packets_have_a_part_of_the_budget_and_take_nothing_from_others() {
+        // room for one packet that is half here, and not for two
+        let shared = Checker::new().unwrap().shared(&MemoryJournal::new(1), 256 << 10, 6 * LARGE);
+        let devices = Devices(Arc::new(shared));
+        let free = devices.0.halves.free();
+        let (mut first, mut second, mut third) = (devices.connect(), devices.connect(), devices.connect());
+        let packet = publish(LARGE);
+        assert!(hear(&mut first, &packet[..SMALL]) && first.is_halfway(), "there is room");
+        assert!(!hear(&mut second, &packet[..SMALL]) && !second.listens(), "it is not read on");
+        assert!(!second.is_halfway(), "and not hurried either: it is not the device that is waited for");
+        // one that is small has a place even now
+        hear(&mut third, &publish(SMALL)[..SMALL - 1]);
+        assert!(third.is_halfway());
+        hear(&mut third, b"x");
+        assert_eq!(third.passage.in_flight(), 1);
+        // when the first is whole, the second is read on
+        hear(&mut first, &packet[SMALL..]);
+        assert_eq!((first.passage.in_flight(), first.input.len()), (1, 0));
+        assert!(hear(&mut second, b"") && second.is_halfway());
+        drop(second);
+        assert_eq!(devices.0.halves.free(), free, "all of it came back");
     }
 }

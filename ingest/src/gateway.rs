@@ -87,6 +87,8 @@ pub(crate) struct Shared {
     pub clocks: Clocks,
     pub budget: Arc<Budget>,
     pub turns: Turns,
+    /// For packets that are only half here.
+    pub halves: Budget,
     pub meters: Meters,
     pub max_packet: usize,
     /// For the log line of a failed receipt.
@@ -141,6 +143,7 @@ impl Gateway {
             clocks: Clocks::new(),
             budget: Arc::new(Budget::new(config.budget)),
             turns: Turns::new(),
+            halves: Budget::of_halves(config.budget),
             meters: Meters::new(),
             max_packet: config.max_packet,
             mappings: config.mappings,

@@ -26,7 +26,7 @@ use crate::wire::{Frame, frame, kind};
 /// From accept to CONNECT, TLS included.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// The largest CONNECT: who has not said its name yet gets no more memory than this.
-const MAX_CONNECT: usize = 8 << 10;
+pub(crate) const MAX_CONNECT: usize = 8 << 10;
 
 /// Why no CONNECT came.
 #[derive(Debug, thiserror::Error)]
@@ -133,7 +133,7 @@ async fn hello<S: Socket>(stream: &mut S, input: &mut BytesMut, certified: bool)
             return Err(NoHello::Stranger);
         }
         match frame(input, MAX_CONNECT) {
-            Frame::Partial => {}
+            Frame::Partial | Frame::Begun { .. } => {}
             Frame::Whole { header, total } => {
                 let packet = input.split_to(total);
                 return Ok(Hello::parse(&packet, header, certified));

@@ -6,7 +6,8 @@
 //! reading's id makes the second one harmless. QoS 0 is written all the same, and promised nothing.
 //!
 //! **Bounded.** Bytes between socket and receipt are taken from one budget of the process; when it is used up, or the journal is full,
-//! sockets are not read, and a CONNECT is refused. At most 32 messages of a connection wait for their ack. At most [`HALF_OPEN`] connections may not have sent their
+//! sockets are not read, and a CONNECT is refused. A packet larger than 16 KiB that is only half here is read on when there is room for it in a part kept for such, and must be
+//! whole within 60 s. At most 32 messages of a connection wait for their ack. At most [`HALF_OPEN`] connections may not have sent their
 //! CONNECT yet (10 s are given for it); one more costs the oldest its place. An idle connection holds no buffer.
 //!
 //! **Refuses.** Sessions (Session Present is 0, whatever was asked), retained messages and Wills (MQTT 5: refused with the reason; MQTT 3.1.1
@@ -28,6 +29,8 @@ mod closed;
 mod connection;
 mod connections;
 mod conversation;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 mod gateway;
 mod handshake;
 mod hello;

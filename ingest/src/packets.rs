@@ -10,6 +10,10 @@ use crate::reply::{self, PINGRESP};
 use crate::verdict;
 use crate::wire::{Version, kind};
 
+/// Filters of one packet: there is one that can be granted.
+const FILTERS: usize = 256;
+
+const MOST_QOS: u8 = 2;
 const GRANTED: u8 = SubackReasonCode::GrantedQos0 as u8;
 
 impl Conversation {
@@ -41,6 +45,10 @@ impl Conversation {
         let (packet_id, entries) = match version {
             Version::V3 => {
                 let (packet, _) = v3_1_1::Subscribe::parse(body).map_err(|error| Closed::unread(error, UNREAD))?;
+                // the library takes them for the options of MQTT 5
+                if packet.entries().iter().any(|entry| entry.sub_opts().to_buffer()[0] > MOST_QOS) {
+                    return Err(Closed::malformed("a SUBSCRIBE whose reserved bits are set"));
+                }
                 (packet.packet_id(), packet.entries().clone())
             }
             Version::V5 => {
@@ -55,6 +63,7 @@ impl Conversation {
         if packet_id == 0 {
             return Err(Closed::protocol("a SUBSCRIBE with packet identifier 0"));
         }
+        self.answerable(entries.len())?;
         let own = verdict::topic(&self.passage.device);
         let codes: Vec<u8> = entries.iter().map(|entry| answer(entry, &own, version)).collect();
         reply::suback(&mut self.output, version, packet_id, &codes);
@@ -62,6 +71,15 @@ impl Conversation {
             self.greet();
         }
         Ok(())
+    }
+
+    /// The answer has a code for each filter, and the client may not take as many.
+    fn answerable(&self, filters: usize) -> Result<(), Closed> {
+        if filters <= FILTERS && reply::size_of_suback(filters) <= self.listener.max_packet {
+            return Ok(());
+        }
+        let detail = "more filters in one packet than its answer may hold";
+        Err(Closed::Protocol { code: DisconnectReasonCode::QuotaExceeded, detail })
     }
 
     fn unsubscribe(&mut self, body: &[u8]) -> Result<(), Closed> {
@@ -80,6 +98,7 @@ impl Conversation {
         if packet_id == 0 {
             return Err(Closed::protocol("an UNSUBSCRIBE with packet identifier 0"));
         }
+        self.answerable(filters.len())?;
         let own = verdict::topic(&self.passage.device);
         let mut codes = Vec::with_capacity(filters.len());
         for filter in &filters {

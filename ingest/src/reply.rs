@@ -57,6 +57,12 @@ pub(crate) fn suback(output: &mut BytesMut, version: Version, packet_id: u16, co
     answer(output, SUBACK, version, packet_id, codes);
 }
 
+/// At most: MQTT 3.1.1 has no properties.
+pub(crate) const fn size_of_suback(filters: usize) -> usize {
+    let remaining = 2 + 1 + filters;
+    remaining + if remaining < 128 { 2 } else { 3 }
+}
+
 /// One code per filter; MQTT 3.1.1 has none.
 pub(crate) fn unsuback(output: &mut BytesMut, version: Version, packet_id: u16, codes: &[u8]) {
     answer(output, UNSUBACK, version, packet_id, if version == Version::V5 { codes } else { &[] });

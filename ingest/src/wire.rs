@@ -28,8 +28,12 @@ pub(crate) mod kind {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Frame {
-    /// More bytes must come.
+    /// More bytes must come, before its length is known.
     Partial,
+    /// It will have `total` bytes, and not all of them are here.
+    Begun {
+        total: usize,
+    },
     /// By its own header, larger than is allowed: known before its bytes are here.
     TooLarge,
     Malformed,
@@ -49,7 +53,7 @@ pub(crate) fn frame(input: &[u8], most: usize) -> Frame {
             let (header, total) = (2 + i, 2 + i + length);
             return match total {
                 _ if total > most => Frame::TooLarge,
-                _ if total > input.len() => Frame::Partial,
+                _ if total > input.len() => Frame::Begun { total },
                 _ => Frame::Whole { header, total },
             };
         }
@@ -150,7 +154,7 @@ mod tests {
             (&[0x30, 0x80, 0x80, 0x80, 0x80], Frame::Malformed),
             (&[0x30, 0xff, 0xff, 0xff, 0x7f], Frame::TooLarge),
             (&[0x30, 99], Frame::TooLarge),
-            (&[0x30, 98], Frame::Partial),
+            (&[0x30, 98], Frame::Begun { total: 100 }),
             (&[0xc0, 0, 7], Frame::Whole { header: 2, total: 2 }),
             (&[0x30, 0x81, 0x00, 7], Frame::Whole { header: 3, total: 4 }),
         ] {

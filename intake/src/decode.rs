@@ -11,8 +11,6 @@ use crate::mapping::Mappings;
 use crate::parsed::{Entry, Parsed, Read, Refused, Source, Stamp};
 use crate::registry::{Ambiguous, Known, Registry};
 
-/// Entries of one message: each may become a dead letter that repeats what stands around it.
-const ENTRIES: usize = 4096;
 /// Bytes of a content type.
 const CONTENT_TYPE: usize = 256;
 
@@ -58,9 +56,6 @@ pub fn decode(message: &Message<'_>, registry: &Registry, mappings: &Mappings, c
         Ok(parsed) => parsed,
         Err(refused) => return whole(refused),
     };
-    if parsed.entries.len() > ENTRIES {
-        return whole(Refused(Reason::TooLarge, format!("{} entries in one message; send at most {ENTRIES}", parsed.entries.len())));
-    }
     if let Some(sent_at) = parsed.sent_at {
         clock.heard(sent_at, message.received_at, message.dup);
     }

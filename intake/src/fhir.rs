@@ -4,7 +4,7 @@
 use schemas::{EventTime, Metric, Reason};
 use serde_json::{Map, Value, json};
 
-use crate::parsed::{self, Entry, Parsed, Read, Refused, Source, Stamp, cut};
+use crate::parsed::{self, AROUND, Entry, Parsed, Read, Refused, Source, Stamp, cut};
 
 const SHAPE: &str = r#"expected {"resourceType": "Observation", …} or {"resourceType": "Bundle", …}"#;
 const LOINC: &str = "http://loinc.org";
@@ -37,15 +37,16 @@ pub(crate) fn parse(payload: &[u8], received_at: EventTime) -> Result<Parsed, Re
     let mut entries = Vec::new();
     match kind(&resource) {
         "Observation" => {
-            observation(&resource, received_at, &mut entries);
+            observation(&resource, received_at, &mut entries)?;
             if let [only] = entries.as_mut_slice() {
                 only.source = Source::Whole;
             }
         }
         "Bundle" => {
             for entry in resource.get("entry").and_then(Value::as_array).into_iter().flatten() {
+                parsed::countable(entries.len())?;
                 match entry.get("resource").and_then(Value::as_object) {
-                    Some(resource) if kind(resource) == "Observation" => observation(resource, received_at, &mut entries),
+                    Some(resource) if kind(resource) == "Observation" => observation(resource, received_at, &mut entries)?,
                     Some(resource) if kind(resource) != "Bundle" => {}
                     _ => entries.push(Entry {
                         source: Source::Json(json!({ "resourceType": "Bundle", "entry": [entry] })),
@@ -70,7 +71,16 @@ fn kind(resource: &Object) -> &str {
 }
 
 /// Its own value, if it has one or nothing else, and every component.
-fn observation(observation: &Object, received_at: EventTime, entries: &mut Vec<Entry>) {
+fn observation(observation: &Object, received_at: EventTime, entries: &mut Vec<Entry>) -> Result<(), Refused> {
+    let components: Vec<&Value> = observation.get("component").and_then(Value::as_array).into_iter().flatten().collect();
+    parsed::countable(entries.len() + components.len())?;
+    let around: Object = observation.iter().filter(|(key, _)| is_around(key)).map(|(key, value)| (key.clone(), value.clone())).collect();
+    if components.len() > 1 && !parsed::is_small(&around) {
+        let detail = format!("its time and status take more than {AROUND} bytes, and would be repeated with each component; shorten them");
+        let source = Source::Json(Value::Object(observation.clone()));
+        entries.push(Entry { source, device: None, metric: None, stamped_at: None, read: Err(Refused::malformed(detail)) });
+        return Ok(());
+    }
     let stamp = time(observation, received_at);
     let standing = stands(observation);
     let mut push = |part: &Object, source: Object| {
@@ -90,19 +100,23 @@ fn observation(observation: &Object, received_at: EventTime, entries: &mut Vec<E
             read,
         });
     };
-    let components: Vec<&Value> = observation.get("component").and_then(Value::as_array).into_iter().flatten().collect();
     if components.is_empty() || observation.keys().any(|key| key.starts_with("value")) {
         let mut alone = observation.clone();
         alone.remove("component");
         push(observation, alone);
     }
     for component in components {
-        let around = |key: &str| key.starts_with("effective") || ["resourceType", "status", "modifierExtension"].contains(&key);
-        let mut alone: Object = observation.iter().filter(|(key, _)| around(key)).map(|(key, value)| (key.clone(), value.clone())).collect();
+        let mut alone = around.clone();
         alone.insert("component".to_owned(), Value::Array(vec![component.clone()]));
         let none = Object::new();
         push(component.as_object().unwrap_or(&none), alone);
     }
+    Ok(())
+}
+
+/// What an observation says of all its components.
+fn is_around(key: &str) -> bool {
+    key.starts_with("effective") || ["resourceType", "status", "modifierExtension"].contains(&key)
 }
 
 /// Whether what it says still stands, or why not.

@@ -3,7 +3,7 @@
 use schemas::{DeviceId, EventTime, Reason};
 
 use crate::mapping::{Mapping, Mappings};
-use crate::parsed::{Parsed, Refused, cut};
+use crate::parsed::{self, Parsed, Refused, cut};
 use crate::senml::{self, Encoding};
 use crate::{fhir, json, openmhealth};
 
@@ -39,14 +39,16 @@ impl Format<'static> {
 
 impl Format<'_> {
     pub(crate) fn parse(self, payload: &[u8], received_at: EventTime) -> Result<Parsed, Refused> {
-        match self {
+        let parsed = match self {
             Self::Vigil => json::parse(payload),
             Self::SenmlJson => senml::parse(payload, Encoding::Json),
             Self::SenmlCbor => senml::parse(payload, Encoding::Cbor),
             Self::OpenMHealth => openmhealth::parse(payload, received_at),
             Self::Fhir => fhir::parse(payload, received_at),
             Self::Mapped(mapping) => mapping.read(payload),
-        }
+        }?;
+        parsed::countable(parsed.entries.len())?;
+        Ok(parsed)
     }
 }
 

@@ -28,6 +28,7 @@ pub(crate) fn parse(payload: &[u8]) -> Result<Parsed, Refused> {
     if values.is_empty() {
         return Err(Refused::empty("there is no reading in it"));
     }
+    parsed::countable(values.len())?;
     let sent_at = time(outer.remove("sent_at").as_ref(), "sent_at")?;
     let (seq, boot) = (whole(outer.get("seq"), "seq")?, whole(outer.get("boot"), "boot")?);
     Ok(Parsed { sent_at, seq, boot, entries: values.into_iter().map(|value| entry(value, single)).collect() })
@@ -43,7 +44,15 @@ fn entry(value: Value, single: bool) -> Entry {
             (metric, time(value.get("measured_at"), "measured_at").ok().flatten())
         }
     };
-    Entry { source: if single { Source::Whole } else { Source::element(value) }, device: None, metric, stamped_at, read }
+    Entry { source: if single { Source::Whole } else { alone(value) }, device: None, metric, stamped_at, read }
+}
+
+/// One reading of several. Without its array `readings` and `sent_at` would speak of the message.
+fn alone(value: Value) -> Source {
+    match value.get("readings").or(value.get("sent_at")) {
+        Some(_) => Source::Json(Value::Array(vec![value])),
+        None => Source::element(value),
+    }
 }
 
 fn read(value: &Value) -> Result<Read, Refused> {

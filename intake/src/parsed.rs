@@ -1,10 +1,16 @@
 //! What every format is read to, and the checks that all of them share.
 
 use std::fmt::Display;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use schemas::{DeviceId, EventTime, Metric, Micros, Reason, UnitError};
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+/// Entries of one message: each may become a dead letter that repeats what stands around it.
+const ENTRIES: usize = 4096;
+/// Bytes of what stands around an entry and is repeated with each of several.
+pub(crate) const AROUND: usize = 1 << 10;
 
 /// What stands around the readings, and each reading or why it is none.
 #[derive(Debug, Default)]
@@ -31,6 +37,8 @@ pub(crate) struct Entry {
 pub(crate) enum Source {
     Whole,
     Json(Value),
+    /// Of several entries.
+    Shared(Arc<Value>),
     Senml(crate::senml::Encoding, crate::senml::Resolved),
 }
 
@@ -44,6 +52,7 @@ impl Source {
         match self {
             Self::Whole => payload.clone(),
             Self::Json(value) => value.to_string().into(),
+            Self::Shared(value) => value.to_string().into(),
             Self::Senml(encoding, record) => record.written(*encoding, received_at).into(),
         }
     }
@@ -112,6 +121,30 @@ impl From<UnitError> for Refused {
         };
         Self(reason, error.to_string())
     }
+}
+
+/// Said before anything is made of each entry.
+pub(crate) fn countable(entries: usize) -> Result<(), Refused> {
+    if entries <= ENTRIES {
+        return Ok(());
+    }
+    Err(Refused(Reason::TooLarge, format!("more than {ENTRIES} entries in one message; send them in several")))
+}
+
+/// Whether it may be repeated with every entry.
+pub(crate) fn is_small(around: &Map<String, Value>) -> bool {
+    // as long as it is written, and no longer than it is asked about
+    struct Left(usize);
+    impl std::io::Write for Left {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 = self.0.checked_sub(bytes.len()).ok_or(std::io::ErrorKind::FileTooLarge)?;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    serde_json::to_writer(Left(AROUND), around).is_ok()
 }
 
 /// Text of a stranger, short enough for a sentence.

@@ -14,7 +14,7 @@ use crate::{PARTITIONS, Served, config, serve, soon};
 
 const MESSAGES: usize = 2000;
 
-async fn all(journal: &dyn Journal, topic: Topic) -> Vec<Record> {
+pub async fn all(journal: &dyn Journal, topic: Topic) -> Vec<Record> {
     let mut expected = 0;
     for partition in 0..PARTITIONS {
         expected += journal.range(topic, schemas::Partition(partition)).await.unwrap().next.0 as usize;

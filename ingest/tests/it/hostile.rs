@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::client::{Raw, connect, connect_with, framed, publish, subscribe};
-use crate::{BAD, GOOD, Served, VITALS, served, soon};
+use crate::{BAD, GOOD, Served, VITALS, inputs, served, soon};
 
 fn seed() -> u64 {
     let seed = std::env::var("VIGIL_TEST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
@@ -147,6 +147,121 @@ async fn half_open_connections_keep_nobody_out() {
     ox.publish(1, 1, VITALS, GOOD).await;
     ox.acked(1).await;
     drop(half_open);
+    served.stopped().await;
+}
+
+/// A gateway that closed does not take it; that is all that this says.
+fn trickle(socket: &TcpStream, bytes: &[u8]) -> bool {
+    socket.try_write(bytes).is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slow_peers_delay_nobody() {
+    const ROUNDS: u16 = 40;
+    let (served, journal) = served().await;
+    let many = room_for_sockets().min(4000);
+    let hello = connect(5, "slow", Some("spare"), Some(served.password("spare")), 60);
+    // a CONNECT byte by byte, never to its end
+    let mut dribbling = Vec::with_capacity(many);
+    for _ in 0..many {
+        dribbling.push(soon("a connection", TcpStream::connect(served.address)).await.unwrap());
+    }
+    // half a PUBLISH each, from as many connections as a device may have
+    let half = publish(5, 1, 1, "v1/devices/spare/vitals", &vec![b' '; 200 << 10]);
+    let mut halves = Vec::new();
+    for n in 0..16 {
+        let mut raw = Raw::dial(served.address, 5).await;
+        raw.send(&connect(5, &format!("half{n}"), Some("spare"), Some(served.password("spare")), 60)).await;
+        assert_eq!(raw.packet().await.unwrap().0, 0x20);
+        raw.send(&half[..half.len() - 1]).await;
+        halves.push(raw);
+    }
+    // and some that publish on and on, and never read what they are told
+    let mut deaf = Vec::new();
+    for n in 0..8 {
+        let mut raw = Raw::dial(served.address, 5).await;
+        raw.send(&connect(5, &format!("deaf{n}"), Some("cuff"), Some(served.password("cuff")), 60)).await;
+        raw.send(&subscribe(5, 1, &["v1/devices/cuff/verdicts"])).await;
+        // less than the Receive Maximum at once, and at QoS 0 the window is no limit
+        let packets = publish(5, 0, 0, "v1/devices/cuff/vitals", BAD.as_bytes()).repeat(50);
+        let (_, mut writing) = raw.stream.into_split();
+        deaf.push(tokio::spawn(async move { while writing.write_all(&packets).await.is_ok() {} }));
+    }
+    let mut good = [served.open(5, "ox").await, served.open(4, "strap").await];
+    let mut dribbled = 0;
+    for round in 0..ROUNDS {
+        let byte = hello[usize::from(round) % (hello.len() - 1)];
+        dribbled += dribbling.iter().filter(|socket| trickle(socket, &[byte])).count();
+        for (raw, topic) in good.iter_mut().zip([VITALS, "v1/devices/strap/vitals"]) {
+            raw.publish(1, round + 1, topic, GOOD).await;
+            raw.acked(round + 1).await;
+        }
+        // who comes now gets in as well
+        served.open(5, "hub").await.silent().await;
+    }
+    println!("{many} connections dribbled {dribbled} bytes");
+    assert!(dribbled >= many * usize::from(ROUNDS) / 2, "{dribbled}");
+    assert_eq!(inputs(&journal).len(), 2 * usize::from(ROUNDS));
+    for raw in &mut halves {
+        raw.send(b" ").await;
+        assert_eq!(raw.refused(1).await.0, 0x99, "it is still here, and heard to its end");
+    }
+    for deaf in deaf {
+        deaf.abort();
+    }
+    drop(dribbling);
+    served.stopped().await;
+}
+
+/// In a process of its own, where nothing else takes memory.
+#[test]
+fn packets_that_are_half_here_take_little() {
+    let test = std::env::current_exe().unwrap();
+    let child = std::process::Command::new(test).args(["--exact", "hostile::half_packets", "--ignored", "--nocapture"]).output().unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    println!("{said}");
+    assert!(child.status.success() && said.contains("half packets take"), "{said}{}", String::from_utf8_lossy(&child.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measured by packets_that_are_half_here_take_little, alone in a process"]
+async fn half_packets() {
+    const BUDGET: usize = 2 << 20;
+    let journal = journal::memory::MemoryJournal::new(crate::PARTITIONS);
+    let served = crate::serve(ingest::Config { budget: BUDGET, ..crate::config() }, std::sync::Arc::new(journal)).await;
+    let half = publish(5, 1, 1, VITALS, &vec![b' '; 250 << 10]);
+    let mut opened = Vec::new();
+    for device in ["ox", "cuff", "hub", "spare", "strap"] {
+        for n in 0..16 {
+            let mut raw = Raw::dial(served.address, 5).await;
+            raw.send(&connect(5, &format!("c{n}"), Some(device), Some(served.password(device)), 60)).await;
+            assert_eq!(raw.packet().await.unwrap().0, 0x20);
+            // so that what the gateway does not read has a place in the kernel
+            socket2::SockRef::from(&raw.stream).set_send_buffer_size(half.len()).unwrap();
+            opened.push(raw);
+        }
+    }
+    let before = resident();
+    for raw in &mut opened {
+        raw.send(&half[..half.len() - 1]).await;
+    }
+    // as often as it takes for everybody's turn
+    let mut good = served.open(4, "ox").await;
+    for id in 1..=500 {
+        good.publish(1, id, VITALS, GOOD).await;
+        good.acked(id).await;
+    }
+    let held = resident().saturating_sub(before);
+    println!("{} half packets take {held} bytes", opened.len());
+    assert!(held <= BUDGET + 80 * (48 << 10), "{held} bytes");
+    // those that are gone make room for those that wait
+    drop(opened.drain(..10));
+    for raw in &mut opened {
+        raw.send(b" ").await;
+    }
+    for raw in &mut opened {
+        assert!(raw.refused(1).await.0 >= 0x80, "heard to its end");
+    }
     served.stopped().await;
 }
 

@@ -1,12 +1,14 @@
 //! A message, read as a mapping says.
 
+use std::sync::Arc;
+
 use schemas::{DeviceId, EventTime, Metric, Reason};
 use serde_json::{Map, Value};
 use serde_json_path::PathElement;
 
 use super::{Mapping, Meaning, Members, Time, TimeAs, UnitIs, Whom};
 use crate::json;
-use crate::parsed::{self, Entry, Parsed, Refused, Source, Stamp, cut};
+use crate::parsed::{self, AROUND, Entry, Parsed, Refused, Source, Stamp, cut};
 
 /// Of one item: each is a dead letter with the item in it.
 const MOST: usize = 64;
@@ -19,7 +21,7 @@ enum Step {
 
 struct Item<'a> {
     value: &'a Value,
-    way: Vec<Step>,
+    way: Arc<[Step]>,
 }
 
 impl Mapping {
@@ -29,9 +31,18 @@ impl Mapping {
         if items.is_empty() {
             return Err(Refused::empty(format!("nothing in it stands where the mapping `{}` looks", self.name)));
         }
+        parsed::countable(items.len())?;
+        let beside = self.beside(&message);
+        let longest = items.iter().map(|item| item.way.iter().map(Step::len).sum()).max().unwrap_or(0);
+        if items.len() > 1 && (longest > AROUND || !parsed::is_small(&beside)) {
+            return Err(Refused::malformed(format!(
+                "the names and members around its items take more than {AROUND} bytes, and would be repeated with each item"
+            )));
+        }
         let mut entries = Vec::new();
         for item in &items {
-            self.item(&message, item, &mut entries);
+            self.item(&message, item, &beside, &mut entries);
+            parsed::countable(entries.len())?;
         }
         Ok(Parsed { entries, ..Parsed::default() })
     }
@@ -39,27 +50,34 @@ impl Mapping {
     fn items<'a>(&self, message: &'a Value) -> Vec<Item<'a>> {
         let mut items = Vec::new();
         for node in self.each.query_located(message).iter() {
-            let way = || {
+            let way = |last: Option<Step>| {
                 let step = |element: &PathElement<'_>| match element {
                     PathElement::Name(name) => Step::Name((*name).to_owned()),
                     PathElement::Index(_) => Step::Index,
                 };
-                node.location().iter().map(step).collect::<Vec<_>>()
+                node.location().iter().map(step).chain(last).collect::<Arc<[_]>>()
             };
             match node.node() {
-                Value::Array(elements) => items.extend(elements.iter().map(|value| {
-                    let mut way = way();
-                    way.push(Step::Index);
-                    Item { value, way }
-                })),
-                value => items.push(Item { value, way: way() }),
+                Value::Array(elements) => {
+                    let way = way(Some(Step::Index));
+                    items.extend(elements.iter().map(|value| Item { value, way: way.clone() }));
+                }
+                value => items.push(Item { value, way: way(None) }),
             }
         }
         items
     }
 
-    fn item(&self, message: &Value, item: &Item<'_>, entries: &mut Vec<Entry>) {
+    /// What items need of the message. What is larger than a word cannot be needed.
+    fn beside(&self, message: &Value) -> Map<String, Value> {
+        let needed = self.beside.iter().filter_map(|name| Some((name, message.get(name)?)));
+        needed.filter(|(_, value)| !value.is_object() && !value.is_array()).map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
+    fn item(&self, message: &Value, item: &Item<'_>, beside: &Map<String, Value>, entries: &mut Vec<Entry>) {
         let first = entries.len();
+        let mut shared = None;
+        let mut source = || if item.way.is_empty() { Source::Whole } else { Source::Shared(shared.get_or_insert_with(|| alone(beside, item)).clone()) };
         let device = self.whom(message, item);
         let stamp = self.stamp(message, item.value);
         let mut push = |metric: Option<Metric>, read: Result<(Metric, f64, Option<String>), Refused>| {
@@ -68,7 +86,7 @@ impl Mapping {
                 parsed::measured(metric, value, unit.as_deref(), stamp.clone()?)
             });
             entries.push(Entry {
-                source: alone(&self.beside, message, item),
+                source: source(),
                 device: device.as_ref().ok().cloned().flatten(),
                 metric,
                 stamped_at: stamp.as_ref().ok().and_then(|stamp| stamp.stamped_at()),
@@ -100,7 +118,7 @@ impl Mapping {
         if entries.len() == first {
             let sought: Vec<&str> = self.readings.iter().map(|reading| reading.value.text.as_str()).chain(self.members.iter().map(|_| "members")).collect();
             let refused = Refused::empty(format!("nothing that the mapping `{}` reads is in it: {}", self.name, cut(&sought.join(", "))));
-            entries.push(Entry { source: alone(&self.beside, message, item), device: None, metric: None, stamped_at: None, read: Err(refused) });
+            entries.push(Entry { source: source(), device: None, metric: None, stamped_at: None, read: Err(refused) });
         }
     }
 
@@ -186,22 +204,27 @@ fn scaled(number: f64, scale: f64) -> f64 {
 }
 
 /// The item where it stood, beside what it needs of the message.
-fn alone(beside: &[String], message: &Value, item: &Item<'_>) -> Source {
-    let mut steps = item.way.iter();
-    let Some(root) = steps.next() else { return Source::Whole };
-    let inner = steps.rev().fold(item.value.clone(), |inner, step| match step {
+fn alone(beside: &Map<String, Value>, item: &Item<'_>) -> Arc<Value> {
+    let within = |inner: Value, step: &Step| match step {
         Step::Name(name) => Value::Object(Map::from_iter([(name.clone(), inner)])),
         Step::Index => Value::Array(vec![inner]),
-    });
-    Source::Json(match root {
-        Step::Name(name) => {
-            let needed = beside.iter().filter_map(|name| Some((name.clone(), message.get(name)?.clone())));
-            let mut alone: Map<String, Value> = needed.filter(|(_, value)| !value.is_object() && !value.is_array()).collect();
+    };
+    let inner = item.way.iter().skip(1).rev().fold(item.value.clone(), within);
+    Arc::new(match item.way.first() {
+        Some(Step::Name(name)) => {
+            let mut alone = beside.clone();
             alone.insert(name.clone(), inner);
             Value::Object(alone)
         }
-        Step::Index => Value::Array(vec![inner]),
+        Some(Step::Index) => Value::Array(vec![inner]),
+        None => inner,
     })
+}
+
+impl Step {
+    fn len(&self) -> usize {
+        if let Self::Name(name) = self { name.len() } else { 0 }
+    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ pub(crate) fn parse(payload: &[u8], received_at: EventTime) -> Result<Parsed, Re
     if points.is_empty() {
         return Err(Refused::empty("there is no data point in it"));
     }
+    parsed::countable(points.len())?;
     let mut entries = Vec::with_capacity(points.len());
     for point in points {
         let source = |point: &Value| if single { Source::Whole } else { Source::element(point.clone()) };

@@ -14,6 +14,8 @@ const RELATIVE: i64 = 1 << 28;
 const VERSION: f64 = 10.0;
 /// A resolved name stands in every dead letter of the pack.
 const LONGEST_NAME: usize = 256;
+/// And so does a base unit.
+const LONGEST_UNIT: usize = 64;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Content {
@@ -83,6 +85,7 @@ pub(super) fn resolve(payload: &[u8], encoding: Encoding) -> Result<Vec<Resolved
         Encoding::Json => from_json(payload)?,
         Encoding::Cbor => from_cbor(payload)?,
     };
+    parsed::countable(records.len())?;
     let mut base = Base::default();
     let mut resolved = Vec::with_capacity(records.len());
     for fields in records {
@@ -102,6 +105,9 @@ fn record(fields: Vec<(String, Field)>, base: &mut Base) -> Result<Option<Resolv
                 continue;
             }
             ("bu", Field::Text(text)) => {
+                if text.len() > LONGEST_UNIT {
+                    return Err(Refused::malformed(format!("`bu` is {} bytes long; a unit has at most {LONGEST_UNIT}", text.len())));
+                }
                 base.unit = Some(text);
                 continue;
             }
@@ -252,11 +258,13 @@ fn cbor_field(value: Cbor) -> Field {
 impl Resolved {
     /// A pack of this record alone.
     pub fn written(&self, encoding: Encoding, received_at: EventTime) -> Vec<u8> {
-        let at = match self.time {
-            Time::Absolute(at) => at,
-            Time::Relative(span) => received_at + span,
+        let micros = match self.time {
+            Time::Absolute(at) => at.0,
+            // what is so long ago would be read as a time from now
+            Time::Relative(span) if (received_at + span).0 < RELATIVE * 1_000_000 => span.0,
+            Time::Relative(span) => (received_at + span).0,
         };
-        let seconds = at.0 as f64 / 1e6;
+        let seconds = micros as f64 / 1e6;
         let mut fields: Vec<(i128, Cbor)> = vec![(0, Cbor::Text(self.name.clone())), (6, Cbor::Float(seconds))];
         fields.extend(self.unit.clone().map(|unit| (1, Cbor::Text(unit))));
         fields.extend(match &self.content {

@@ -1,4 +1,7 @@
-//! Whatever the bytes and whatever the format: nothing panics, and every message ends somewhere.
+//! Whatever the bytes and whatever the format: nothing panics, and every message ends somewhere, in time and memory that its own size bounds.
+//! `fuzz` does so by the million.
+
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use intake::{Decided, DeviceClock, Format, Mapping, Message, decode, explain};
@@ -169,6 +172,139 @@ proptest! {
     fn no_text_is_a_mapping_that_panics(text in "([a-z_]{1,8} ?= ?(\"[$@.a-z\\[\\]*{}/]{0,8}\"|[0-9.]{1,3})\n){0,4}(\\[\\[?(reading|members|devices)\\]?\\]\n)?(metric = \"spo2\"\nvalue = \"[@$.a-z?*\\[\\]]{0,8}\"\n)?") {
         if let Err(error) = Mapping::parse(&text) { prop_assert!(error.line >= 1); }
     }
+}
+
+/// What a payload repeats, so often that it fills so many bytes.
+type Shape = (&'static str, &'static str, fn(usize) -> Vec<u8>);
+
+/// `head`, then `again` until it fills the bytes, then `tail`.
+fn filled(bytes: usize, head: &str, again: &str, tail: &str) -> Vec<u8> {
+    let times = bytes.saturating_sub(head.len() + tail.len()) / again.len();
+    [head.as_bytes(), again.repeat(times).as_bytes(), tail.as_bytes()].concat()
+}
+
+const SHAPES: &[Shape] = &[
+    ("", "nothing but zeros", |n| filled(n, "[0", ",0", "]")),
+    ("", "readings that are objects", |n| filled(n, "[{}", ",{}", "]")),
+    ("", "nested arrays", |n| filled(n, "", "[", "")),
+    ("", "nested objects", |n| filled(n, "", "{\"readings\":", "")),
+    ("", "one key again and again", |n| filled(n, "{\"value\":1", ",\"value\":1", "}")),
+    ("", "as many keys", |n| {
+        let keys: Vec<String> = (0..n / 10).map(|key| format!("\"{key:06}\":1")).collect();
+        format!("{{{}}}", keys.join(",")).into_bytes()
+    }),
+    ("", "a long metric", |n| filled(n, "[{\"metric\":\"", "spo", "\"}]")),
+    ("", "a long unit", |n| filled(n, "{\"metric\":\"spo2\",\"value\":1,\"unit\":\"", "%", "\"}")),
+    ("", "a long time", |n| filled(n, "{\"metric\":\"spo2\",\"value\":97,\"measured_at\":\"2026-11-20T00:00:00.", "0", "Z\"}")),
+    ("", "a long number", |n| filled(n, "{\"metric\":\"spo2\",\"value\":", "9", "}")),
+    ("", "a long fraction", |n| filled(n, "{\"metric\":\"spo2\",\"value\":0.", "0", "97e9}")),
+    ("/senml", "a long base unit", |n| {
+        let unit = "x".repeat(n / 2);
+        filled(n, &format!("[{{\"bu\":\"{unit}\"}}"), ",{\"n\":\"a\"}", "]")
+    }),
+    ("/senml", "a long base name", |n| {
+        let name = "x".repeat(n / 2);
+        filled(n, &format!("[{{\"bn\":\"{name}\"}}"), ",{\"v\":1}", "]")
+    }),
+    ("/senml", "records without anything", |n| filled(n, "[{}", ",{}", "]")),
+    ("/senml-cbor", "arrays in arrays", |n| vec![0x81; n]),
+    ("/senml-cbor", "records that are empty", |n| [vec![0x9f], vec![0xa0; n], vec![0xff]].concat()),
+    ("/senml-cbor", "text in pieces", |n| [b"\x81\xa1\x62bu\x7f".to_vec(), b"\x61a".repeat(n / 2), vec![0xff]].concat()),
+    ("/senml-cbor", "tags", |n| vec![0xc4; n]),
+    ("/senml-cbor", "an array that is not there", |_| b"\x9b\x7f\xff\xff\xff\xff\xff\xff\xff".to_vec()),
+    ("/senml-cbor", "text that is not there", |_| b"\x81\xa1\x00\x7b\x00\x00\x00\xff\xff\xff\xff\xff".to_vec()),
+    ("/omh", "nothing but zeros", |n| filled(n, "[0", ",0", "]")),
+    ("/omh", "a point that names all schemas' words", |n| {
+        filled(n, "[{\"heart_rate\":0}", ",{\"systolic_blood_pressure\":{\"value\":1},\"diastolic_blood_pressure\":{}}", "]")
+    }),
+    ("/fhir", "components that are nothing", |n| filled(n, "{\"resourceType\":\"Observation\",\"component\":[0", ",0", "]}")),
+    ("/fhir", "components under a long time", |n| {
+        let time = "x".repeat(n / 2);
+        filled(n, &format!("{{\"resourceType\":\"Observation\",\"effectiveDateTime\":\"{time}\",\"component\":[0"), ",0", "]}")
+    }),
+    ("/fhir", "components under a large modifier", |n| {
+        let modifier = "0,".repeat(n / 4);
+        filled(n, &format!("{{\"resourceType\":\"Observation\",\"modifierExtension\":[{modifier}0],\"component\":[0"), ",0", "]}")
+    }),
+    ("/fhir", "codings", |n| {
+        filled(n, "{\"resourceType\":\"Observation\",\"code\":{\"coding\":[0", ",{\"system\":\"http://loinc.org\",\"code\":\"x\"}", "]}}")
+    }),
+    ("/fhir", "a Bundle of nothing", |n| filled(n, "{\"resourceType\":\"Bundle\",\"entry\":[0", ",0", "]}")),
+    ("/fhir", "a Bundle of Patients", |n| filled(n, "{\"resourceType\":\"Bundle\",\"entry\":[{\"resource\":{}}", ",{\"resource\":{}}", "]}")),
+    ("/fhir", "braces in a unit", |n| {
+        filled(
+            n,
+            "{\"resourceType\":\"Observation\",\"status\":\"final\",\"code\":{\"coding\":[{\"system\":\"http://loinc.org\",\"code\":\"8867-4\"}]},\"effectiveDateTime\":\"2026-11-20T00:00:00Z\",\"valueQuantity\":{\"value\":1,\"system\":\"http://unitsofmeasure.org\",\"code\":\"",
+            "{",
+            "\"}}",
+        )
+    }),
+    ("/m/thingsboard-gateway", "a long name", |n| {
+        let name = "x".repeat(n / 2);
+        filled(n, &format!("{{\"{name}\":[0"), ",0", "]}")
+    }),
+    ("/m/thingsboard-gateway", "as many names", |n| filled(n, "{\"ox\":[{\"ts\":1,\"values\":{\"spo2\":1}}", ",{\"ts\":1,\"values\":{\"spo2\":1}}", "]}")),
+    ("/m/thingsboard-telemetry", "nothing but zeros", |n| filled(n, "[0", ",0", "]")),
+    ("/m/thingsboard-telemetry", "values beside much else", |n| {
+        let values: Vec<String> = (0..64).map(|value| format!("\"{value}\":97")).collect();
+        filled(n, &format!("[{{{},\"ts\":[0", values.join(",")), ",0", "]}]")
+    }),
+    ("/m/beside", "a long unit beside items", |n| {
+        let unit = "x".repeat(n / 2);
+        filled(n, &format!("{{\"unit\":\"{unit}\",\"items\":[0"), ",0", "]}")
+    }),
+];
+
+const BESIDE: &str = "name = \"beside\"\neach = \"$.items\"\n[[reading]]\nmetric = \"spo2\"\nvalue = \"@.v\"\nunit = \"$.unit\"\n";
+
+/// The most that this process ever held, in bytes.
+fn most_held() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+}
+
+/// In a process of its own, where nothing else takes memory.
+#[test]
+fn time_and_memory_are_bounded_by_the_payload() {
+    let child = std::process::Command::new(std::env::current_exe().unwrap()).args(["--exact", "hostile::shapes", "--ignored", "--nocapture"]).output().unwrap();
+    let said = String::from_utf8_lossy(&child.stdout);
+    println!("{said}");
+    assert!(child.status.success() && said.contains("shapes, at most"), "{said}{}", String::from_utf8_lossy(&child.stderr));
+}
+
+/// A payload as large as the gateway takes: 8 times the bytes may take 8 times as long, not 64 times.
+#[test]
+#[ignore = "measured by time_and_memory_are_bounded_by_the_payload, alone in a process"]
+fn shapes() {
+    const SMALL: usize = 32 << 10;
+    const LARGE: usize = 256 << 10;
+    let mut mappings = MAPPINGS.clone();
+    mappings.add(Mapping::parse(BESIDE).unwrap());
+    let registry = registry();
+    let before = most_held();
+    for (level, what, shape) in SHAPES {
+        let topic = format!("v1/devices/ox/vitals{level}");
+        let took = |payload: Bytes| {
+            let message = Message { connection: &device("ox"), topic: &topic, payload: &payload, content_type: "", dup: false, received_at: NOW };
+            let once = || {
+                let started = Instant::now();
+                let decided = decode(&message, &registry, &mappings, &mut DeviceClock::default());
+                let took = started.elapsed();
+                i2(&decided).unwrap();
+                let kept: usize = decided.iter().map(|decided| if let Decided::Dead(dead) = decided { dead.payload.len() } else { 0 }).sum();
+                assert!(kept <= 64 * payload.len() + 4096 * 1300, "{level} {what}: {kept} bytes of dead letters");
+                took
+            };
+            (0..3).map(|_| once()).min().unwrap()
+        };
+        let (small, large) = (took(shape(SMALL).into()), took(shape(LARGE).into()));
+        println!("{:>9.1?} {:>9.1?} {:>5} MiB  {level} {what}", small, large, most_held() >> 20);
+        assert!(large <= small * 24 + Duration::from_millis(100), "{level} {what}: {small:?} for {SMALL} bytes, {large:?} for {LARGE}");
+    }
+    let held = most_held() - before;
+    println!("{} shapes, at most {} MiB for {LARGE} bytes", SHAPES.len(), held >> 20);
+    assert!(held <= 64 << 20, "{held} bytes");
 }
 
 #[test]

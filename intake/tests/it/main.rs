@@ -1,5 +1,5 @@
 //! What a device may send, what becomes of it, and what it is told.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod corpus;
 mod fhir;

@@ -111,3 +111,12 @@ fn cbor_is_read_and_nan_is_not_measured() {
     // an array that claims more than it holds
     assert_eq!(counted(&intake::explain(b"\x9b\xff\xff\xff\xff\xff\xff\xff\xff", Format::SenmlCbor, NOW)), (0, 1));
 }
+
+/// Found by `dev/fuzz`: half a century before now is a small number, and was read again as a time ahead of now.
+#[test]
+fn a_dead_letter_of_long_ago_stays_of_long_ago() {
+    let first = Sender::new().send("ox", TOPIC, r#"[{"n":"dev:spo2","u":"x","v":97,"t":-1795168590.5}]"#);
+    let intake::Decided::Dead(dead) = &first[0] else { panic!("{first:?}") };
+    let again = Sender::new().send("ox", TOPIC, std::str::from_utf8(&dead.payload).unwrap());
+    assert_eq!(words(&again), words(&first));
+}

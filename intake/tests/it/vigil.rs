@@ -153,3 +153,13 @@ proptest! {
         if let [Decided::Dead(dead)] = decided.as_slice() { prop_assert_eq!(&dead.payload, &payload); }
     }
 }
+
+/// What stands in an array is a reading, also when it is kept alone: it must not become a message of its own.
+#[test]
+fn an_element_that_is_kept_alone_stays_an_element() {
+    for element in [r#"{"readings":[{"metric":"spo2","value":97}]}"#, r#"{"metric":"spo2","value":"x","sent_at":[1]}"#] {
+        let decided = send(&format!("[{element}]"));
+        let [Decided::Dead(dead)] = &decided[..] else { panic!("{element}") };
+        assert_eq!(send(std::str::from_utf8(&dead.payload).unwrap()), decided);
+    }
+}
