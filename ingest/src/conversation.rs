@@ -10,6 +10,7 @@ use schemas::{DeviceId, EventTime};
 use crate::closed::Closed;
 use crate::connection::WINDOW;
 use crate::gateway::Shared;
+use crate::onlooker::{Published, Sight, Watched};
 use crate::passage::{Passage, now};
 use crate::reply::{self, Listener};
 use crate::verdict;
@@ -28,12 +29,20 @@ pub(crate) struct Conversation {
     pub subscribed: bool,
     /// When the newest byte of `input` was read.
     read_at: EventTime,
+    watched: Option<Box<Watched>>,
 }
 
 impl Conversation {
     /// `input`: what came after the CONNECT already.
-    pub fn new(shared: Arc<Shared>, device: DeviceId, listener: Listener, input: BytesMut) -> Self {
-        Self { passage: Passage::new(shared, device), listener, input, output: BytesMut::new(), subscribed: false, read_at: now() }
+    pub fn new(shared: Arc<Shared>, device: DeviceId, listener: Listener, input: BytesMut, watched: Option<Box<Watched>>) -> Self {
+        Self { passage: Passage::new(shared, device), listener, input, output: BytesMut::new(), subscribed: false, read_at: now(), watched }
+    }
+
+    /// To whoever looks on.
+    pub fn tell<'a>(&'a self, sight: impl FnOnce() -> Sight<'a>) {
+        if let Some(watched) = &self.watched {
+            watched.see(sight());
+        }
     }
 
     /// New bytes are in `input`.
@@ -118,6 +127,10 @@ impl Conversation {
         if decided.is_empty() {
             return Err(Closed::malformed("a message without any entry"));
         }
+        self.tell(|| {
+            let Publish { qos, dup, topic, content_type, payload, .. } = &publish;
+            Sight::Published(Published { qos: *qos, dup: *dup, topic, content_type, payload, received_at: self.read_at, decided: &decided })
+        });
         self.passage.take(&publish, decided, cost, self.subscribed);
         Ok(())
     }
@@ -137,6 +150,9 @@ impl Conversation {
                 reply::publish(&mut self.output, self.listener, &verdict::topic(&self.passage.device), &json);
             }
             reply::ack(&mut self.output, self.listener, &message);
+            if message.qos > 0 {
+                self.tell(|| Sight::Acknowledged);
+            }
             settled = true;
         }
         if settled {
@@ -153,6 +169,7 @@ impl Conversation {
     /// A new subscriber learns the time.
     pub fn greet(&mut self) {
         self.subscribed = true;
+        self.tell(|| Sight::Subscribed);
         reply::publish(&mut self.output, self.listener, &verdict::topic(&self.passage.device), &verdict::greeting(now()));
     }
 }

@@ -25,6 +25,7 @@ use crate::clocks::Clocks;
 use crate::connections::{Connections, Notice};
 use crate::handshake;
 use crate::identity::Identity;
+use crate::onlooker::Onlooker;
 use crate::telemetry::{ACCEPTS_FAILED, Meters, Seldom};
 use crate::tls;
 use crate::view::{self, View};
@@ -50,6 +51,8 @@ pub struct Config {
     pub mappings: Mappings,
     /// Brokers whose messages are read as well.
     pub bridges: Vec<Bridge>,
+    /// Is told what every connection does, and says whom the gateway knows.
+    pub onlooker: Option<Arc<dyn Onlooker>>,
 }
 
 /// TLS 1.3; both files in PEM.
@@ -90,6 +93,7 @@ pub(crate) struct Shared {
     /// For the log line of a failed receipt.
     pub unwritten: Seldom,
     pub mappings: Mappings,
+    pub onlooker: Option<Arc<dyn Onlooker>>,
 }
 
 /// Bound, not yet serving.
@@ -121,7 +125,7 @@ impl Gateway {
         let bridges = config.bridges.into_iter().map(|bridge| Ok((bridge.options(config.max_packet)?, bridge)));
         let bridges = bridges.map(|made| made.map(|(options, bridge)| (bridge, options))).collect::<Result<_, GatewayError>>()?;
         let acceptor = config.tls.as_ref().map(tls::acceptor).transpose()?;
-        let (views, view) = watch::channel(Arc::new(View::load(&store).await?));
+        let (views, view) = watch::channel(Arc::new(View::load(&store, config.onlooker.as_deref()).await?));
         let plain = config.listen.map(|address| listen("ingest.listen", address)).transpose()?;
         let secure = config.tls.as_ref().map(|tls| listen("ingest.listen_tls", tls.listen)).transpose()?;
         let shared = Shared {
@@ -136,6 +140,7 @@ impl Gateway {
             max_packet: config.max_packet,
             mappings: config.mappings,
             unwritten: Seldom::default(),
+            onlooker: config.onlooker,
         };
         Ok(Self { shared: Arc::new(shared), store, views, plain, secure: secure.zip(acceptor), bridges })
     }
@@ -155,7 +160,7 @@ impl Gateway {
         let connections = shared.connections.clone();
         let tracker = TaskTracker::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(view::follow(store, views, connections.clone()));
+        tasks.spawn(view::follow(store, views, connections.clone(), shared.onlooker.clone()));
         let listeners = plain.map(|listener| (listener, None)).into_iter().chain(secure.map(|(listener, acceptor)| (listener, Some(acceptor))));
         for (listener, acceptor) in listeners {
             let (shared, tracker) = (shared.clone(), tracker.clone());

@@ -10,6 +10,7 @@ mod conformance;
 mod durable;
 mod hostile;
 mod identity;
+mod onlooker;
 mod protocol;
 mod receipts;
 mod tls;
@@ -97,6 +98,7 @@ pub fn config() -> Config {
         budget: 16 << 20,
         mappings: intake::Mappings::shipped().unwrap(),
         bridges: Vec::new(),
+        onlooker: None,
     }
 }
 
