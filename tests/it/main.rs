@@ -9,3 +9,4 @@ mod mimic;
 mod refusals;
 mod run;
 mod smoke;
+mod test_mode;
