@@ -13,7 +13,7 @@ use crate::driven::{Process, done, edit, field, install, vigil};
 use crate::vendor::{self, Account, Again, Habits, VALUE};
 
 /// The gateway is away for long enough that a device that forgets it is found out, and no longer.
-const PACE: [&str; 6] = ["--outage", "2 s", "--patience", "8 s", "--within", "2 min"];
+const PACE: [&str; 6] = ["--outage", "2 s", "--patience", "15 s", "--within", "2 min"];
 
 fn installation(folder: &Path) -> String {
     let config = install(&folder.join("vigil"), &[]);

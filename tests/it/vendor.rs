@@ -49,7 +49,8 @@ impl Default for Habits {
             ahead: Micros::ZERO,
             says_when_sent: true,
             keeps_backlog: true,
-            pause: Duration::from_millis(1200),
+            // never more than one attempt in two seconds, however long the gateway is away
+            pause: Duration::from_secs(2),
         }
     }
 }
@@ -108,7 +109,10 @@ pub async fn live(habits: Habits, account: Account) {
             }
             while open && sent < kept.len().min(WINDOW) {
                 let topic = format!("v1/devices/{}/vitals", account.id);
-                client.try_publish(topic, message(&habits, &kept[sent]), PublishOptions::new(habits.qos)).unwrap();
+                if client.try_publish(topic, message(&habits, &kept[sent]), PublishOptions::new(habits.qos)).is_err() {
+                    // the connection is lost, and will be heard to be
+                    break;
+                }
                 if habits.qos == QoS::AtMostOnce {
                     kept.pop_front();
                 } else {
