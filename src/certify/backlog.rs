@@ -43,6 +43,8 @@ impl Arrivals {
 /// The gateway was not there from `from` until `until`.
 #[derive(Clone, Copy, Debug)]
 pub struct Outage {
+    /// Nothing had been done to the device until then: what it measured before says how often it measures.
+    pub calm_until: EventTime,
     pub from: EventTime,
     pub until: EventTime,
 }
@@ -103,7 +105,8 @@ impl Outage {
         times.sort_unstable();
         times.dedup();
         let before = times.partition_point(|at| *at <= self.from);
-        let Some(usual) = times[..before].windows(2).map(|pair| pair[1] - pair[0]).max().filter(|_| before > 2) else { return Judged::TooFew };
+        let calm = times.partition_point(|at| *at <= self.calm_until);
+        let Some(usual) = times[..calm].windows(2).map(|pair| pair[1] - pair[0]).max().filter(|_| calm > 2) else { return Judged::TooFew };
         let after = times.partition_point(|at| *at < self.until);
         let inside = after - before;
         let allowed = Micros(usual.0.saturating_mul(PAUSES));

@@ -60,6 +60,8 @@ pub struct Examiner {
     pace: Pace,
     facts: Facts,
     phase: Phase,
+    /// When the first thing was done to the device.
+    calm_until: Option<EventTime>,
     /// Open TCP connections; with `true`, past their CONNECT.
     lines: HashMap<u64, (Line, bool)>,
     said: Vec<String>,
@@ -68,7 +70,7 @@ pub struct Examiner {
 impl Examiner {
     pub fn new(pace: Pace) -> Self {
         let said = vec!["waiting for the device to connect".to_owned()];
-        Self { pace, facts: Facts::default(), phase: Phase::Listening, lines: HashMap::new(), said }
+        Self { pace, facts: Facts::default(), phase: Phase::Listening, calm_until: None, lines: HashMap::new(), said }
     }
 
     pub fn facts(&self) -> &Facts {
@@ -202,7 +204,8 @@ impl Examiner {
     pub fn came(&mut self, at: EventTime) {
         if let Phase::Away { from } = self.phase {
             self.said.push("the gateway is back; waiting for the device and what it measured meanwhile".to_owned());
-            self.phase = Phase::Back { outage: Outage { from, until: at }, reconnected_at: None };
+            let calm_until = self.calm_until.unwrap_or(from);
+            self.phase = Phase::Back { outage: Outage { calm_until, from, until: at }, reconnected_at: None };
         }
     }
 
@@ -222,6 +225,7 @@ impl Examiner {
             Phase::Listening => {
                 self.said.push(format!("{} messages were heard; the next PUBACK is withheld", self.facts.counts.messages));
                 self.phase = Phase::Losing;
+                self.calm_until.get_or_insert(now);
                 Some(Order::LosePuback)
             }
             Phase::Resending(resend) => {

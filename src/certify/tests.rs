@@ -270,6 +270,27 @@ fn a_backlog_must_be_whole_and_in_order() {
     }
 }
 
+/// What it forgets while its PUBACK is withheld must not make it a device that measures seldom.
+#[test]
+fn a_device_that_forgets_twice_is_found_out() {
+    let mut play = Play::new();
+    let lost = play.until_lost();
+    play.wait(PACE.outage);
+    play.connect();
+    play.send_and_ack(&[lost, play.now]);
+    play.wait(SECOND);
+    assert_eq!(play.wait(SECOND), Some(Order::GoAway));
+    play.examiner.went(play.now);
+    assert_eq!(play.wait(PACE.outage), Some(Order::ComeBack));
+    play.examiner.came(play.now);
+    play.now = play.now + SECOND;
+    play.connect();
+    play.send_and_ack(&[play.now]);
+    assert_eq!(play.wait(PACE.patience + SECOND), Some(Order::Finish));
+    play.found(Item::Resend, Verdict::Pass, "");
+    play.found(Item::Backlog, Verdict::Fail, "the backlog is not whole");
+}
+
 /// A cuff that measures every quarter of an hour says nothing in a minute; nobody must take that for a loss.
 #[test]
 fn an_outage_that_is_shorter_than_its_interval_proves_nothing() {

@@ -19,7 +19,7 @@ pub const VALUE: f64 = 96.75;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Again {
     Same,
-    /// What was under way is forgotten.
+    /// What was under way when the first connection was lost is forgotten.
     Never,
     /// The same times with other values.
     OtherValues,
@@ -87,6 +87,7 @@ pub async fn live(habits: Habits, account: Account) {
     };
     // the oldest first; the first `sent` are under way
     let mut kept = VecDeque::new();
+    let mut forgets = true;
     loop {
         let (client, mut heard, _poller) = dial(&habits, &account);
         let (mut open, mut sent) = (false, 0);
@@ -122,7 +123,8 @@ pub async fn live(habits: Habits, account: Account) {
         }
         match habits.again {
             Again::Same => {}
-            Again::Never => drop(kept.drain(..sent)),
+            Again::Never if std::mem::take(&mut forgets) => drop(kept.drain(..sent)),
+            Again::Never => {}
             Again::OtherValues => kept.iter_mut().take(sent).for_each(|measured| measured.value += 1.0),
         }
         let pause = sleep(habits.pause);
