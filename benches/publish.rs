@@ -99,6 +99,7 @@ async fn gateway(kind: &str, folder: &Path, connections: usize) {
         budget: 64 << 20,
         mappings,
         bridges: Vec::new(),
+        onlooker: None,
     };
     let gateway = ingest::Gateway::bind(config, journal.clone(), store).await.unwrap();
     println!("address {}", gateway.address().unwrap());

@@ -1,6 +1,7 @@
 //! The `vigil` binary: arguments → configuration → telemetry → build every role → run → drain.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod certify;
 mod commands;
 mod config;
 mod device;
@@ -56,6 +57,8 @@ enum Command {
     /// Registers and assigns devices
     #[command(subcommand)]
     Device(commands::device::DeviceCommand),
+    /// Leads a vendor's device through a list, and writes a report: docs/certify.md
+    Certify(commands::certify::Certify),
     /// Shows what would be stored of a message, or why not; needs no installation
     Decode(commands::decode::Decode),
     /// Checks rules, and puts them into force
@@ -121,6 +124,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Status(status) => runtime()?.block_on(commands::status::run(status)),
         Command::Patient(command) => runtime()?.block_on(commands::patient::run(command)),
         Command::Device(command) => runtime()?.block_on(commands::device::run(command)),
+        Command::Certify(certify) => runtime()?.block_on(commands::certify::run(certify)),
         Command::Decode(decode) => commands::decode::run(&decode),
         Command::Rule(command) => runtime()?.block_on(commands::rule::run(command)),
         Command::Ward(command) => runtime()?.block_on(commands::ward::run(command)),

@@ -229,7 +229,8 @@ fn again<F: Future<Output = anyhow::Result<()>> + Send + 'static>(name: &'static
     Running { name, stop, task }
 }
 
-async fn gateway(config: &Config, journal: &Arc<dyn Journal>, store: &Store) -> anyhow::Result<Gateway> {
+/// What the gateway is told.
+pub fn ingest(config: &Config) -> anyhow::Result<ingest::Config> {
     let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     let tls = config.ingest.listen_tls.0.map(|listen| ingest::Tls {
         listen,
@@ -237,15 +238,19 @@ async fn gateway(config: &Config, journal: &Arc<dyn Journal>, store: &Store) -> 
         key: config.path(&config.ingest.key),
         ca: (!config.ingest.device_ca.as_os_str().is_empty()).then(|| config.path(&config.ingest.device_ca)),
     });
-    let wanted = ingest::Config {
+    Ok(ingest::Config {
         listen: config.ingest.listen.0,
         tls,
         max_packet: size(config.ingest.max_packet.0),
         budget: size(config.ingest.budget.0),
         mappings: installation::mappings(config)?,
         bridges: bridges(config)?,
-    };
-    Gateway::bind(wanted, journal.clone(), store.clone()).await.context("the gateway (ingest.listen, ingest.listen_tls)")
+        onlooker: None,
+    })
+}
+
+async fn gateway(config: &Config, journal: &Arc<dyn Journal>, store: &Store) -> anyhow::Result<Gateway> {
+    Gateway::bind(ingest(config)?, journal.clone(), store.clone()).await.context("the gateway (ingest.listen, ingest.listen_tls)")
 }
 
 /// As [`Config::load`] checked them.

@@ -47,7 +47,7 @@ pub(crate) struct MessageView {
     pub reason: Option<&'static str>,
     #[schema(required = true)]
     pub detail: Option<String>,
-    /// From a device under test: in no rule and no count.
+    /// Accepted while the device was under test: in no rule and no count.
     pub test: bool,
 }
 

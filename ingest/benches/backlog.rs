@@ -101,6 +101,7 @@ async fn gateway(folder: &Path, devices: usize) {
         budget: 64 << 20,
         mappings: intake::Mappings::shipped().unwrap(),
         bridges: Vec::new(),
+        onlooker: None,
     };
     let gateway = ingest::Gateway::bind(config, journal.clone(), store).await.unwrap();
     std::fs::write(folder.join("address"), gateway.address().unwrap().to_string()).unwrap();

@@ -98,6 +98,7 @@ async fn gateway(folder: &Path, devices: usize) {
         budget: 64 << 20,
         mappings: intake::Mappings::shipped().unwrap(),
         bridges: Vec::new(),
+        onlooker: None,
     };
     let gateway = ingest::Gateway::bind(config, journal.clone(), store).await.unwrap();
     println!("address {}", gateway.address().unwrap());

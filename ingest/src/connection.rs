@@ -227,7 +227,7 @@ mod tests {
         let (device, ours) = tokio::io::duplex(1 << 10);
         let shared = Arc::new(Checker::new().unwrap().shared(&MemoryJournal::new(1), 256 << 10, 1 << 20));
         let listener = Listener { version: Version::V5, problems: true, max_packet: usize::MAX };
-        let conversation = Conversation::new(shared, schemas::DeviceId::parse("ox").unwrap(), listener, BytesMut::new());
+        let conversation = Conversation::new(shared, schemas::DeviceId::parse("ox").unwrap(), listener, BytesMut::new(), None);
         let mut connection = Connection::new(ours, Arc::default(), conversation, None);
         connection.whole_within = WITHIN;
         (device, connection)

@@ -142,7 +142,7 @@ impl Connections {
 /// A connection's place in the tables, free again when dropped.
 pub(crate) struct Place {
     connections: Arc<Connections>,
-    id: u64,
+    pub id: u64,
     pub signal: Arc<Signal>,
     device: Option<DeviceId>,
 }

@@ -12,6 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::closed::Closed;
 use crate::connection::WINDOW;
 use crate::gateway::Shared;
+use crate::onlooker::{Published, Sight, Watched};
 use crate::passage::{Passage, now};
 use crate::reply::{self, Listener};
 use crate::turns::Pace;
@@ -36,6 +37,7 @@ pub(crate) struct Conversation {
     half: Half,
     /// When the newest byte of `input` was read.
     read_at: EventTime,
+    watched: Option<Box<Watched>>,
 }
 
 /// Room for the rest of a large packet whose beginning is here.
@@ -47,9 +49,16 @@ enum Half {
 
 impl Conversation {
     /// `input`: what came after the CONNECT already.
-    pub fn new(shared: Arc<Shared>, device: DeviceId, listener: Listener, input: BytesMut) -> Self {
+    pub fn new(shared: Arc<Shared>, device: DeviceId, listener: Listener, input: BytesMut, watched: Option<Box<Watched>>) -> Self {
         let passage = Passage::new(shared, device, Pace::new(WINDOW, false));
-        Self { passage, listener, input, output: BytesMut::new(), subscribed: false, taken: 0, half: Half::Unasked, read_at: now() }
+        Self { passage, listener, input, output: BytesMut::new(), subscribed: false, taken: 0, half: Half::Unasked, read_at: now(), watched }
+    }
+
+    /// To whoever looks on.
+    pub fn tell<'a>(&'a self, sight: impl FnOnce() -> Sight<'a>) {
+        if let Some(watched) = &self.watched {
+            watched.see(sight());
+        }
     }
 
     /// New bytes are in `input`.
@@ -157,6 +166,10 @@ impl Conversation {
         if decided.is_empty() {
             return Err(Closed::malformed("a message without any entry"));
         }
+        self.tell(|| {
+            let Publish { qos, dup, topic, content_type, payload, .. } = &publish;
+            Sight::Published(Published { qos: *qos, dup: *dup, topic, content_type, payload, received_at: self.read_at, decided: &decided })
+        });
         self.passage.take(&publish, decided, cost, self.subscribed);
         Ok(())
     }
@@ -176,6 +189,9 @@ impl Conversation {
                 reply::publish(&mut self.output, self.listener, &verdict::topic(&self.passage.device), &json);
             }
             reply::ack(&mut self.output, self.listener, &message);
+            if message.qos > 0 {
+                self.tell(|| Sight::Acknowledged);
+            }
             settled = true;
         }
         if settled {
@@ -198,6 +214,7 @@ impl Conversation {
     /// A new subscriber learns the time.
     pub fn greet(&mut self) {
         self.subscribed = true;
+        self.tell(|| Sight::Subscribed);
         reply::publish(&mut self.output, self.listener, &verdict::topic(&self.passage.device), &verdict::greeting(now()));
     }
 }
@@ -218,7 +235,7 @@ mod tests {
     impl Devices {
         fn connect(&self) -> Conversation {
             let listener = Listener { version: Version::V3, problems: false, max_packet: usize::MAX };
-            Conversation::new(self.0.clone(), DeviceId::parse("ox").unwrap(), listener, BytesMut::new())
+            Conversation::new(self.0.clone(), DeviceId::parse("ox").unwrap(), listener, BytesMut::new(), None)
         }
     }
 

@@ -107,7 +107,7 @@ impl Checker {
         if held {
             journal.hold();
         }
-        let mut conversation = Conversation::new(shared.clone(), self.ox.clone(), listener, BytesMut::new());
+        let mut conversation = Conversation::new(shared.clone(), self.ox.clone(), listener, BytesMut::new(), None);
         let mut output = BytesMut::new();
         let mut closed = None;
         for piece in pieces {
@@ -145,6 +145,7 @@ impl Checker {
             partitions: PARTITIONS,
             view: self.view.clone(),
             turns: crate::turns::Turns::new(),
+            onlooker: None,
             connections: Arc::default(),
             clocks: Clocks::new(),
             budget: Arc::new(Budget::new(budget)),

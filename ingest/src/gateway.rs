@@ -26,6 +26,7 @@ use crate::clocks::Clocks;
 use crate::connections::{Connections, Notice};
 use crate::handshake;
 use crate::moves;
+use crate::onlooker::Onlooker;
 use crate::telemetry::{ACCEPTS_FAILED, Meters, Seldom};
 use crate::tls;
 use crate::turns::Turns;
@@ -52,6 +53,8 @@ pub struct Config {
     pub mappings: Mappings,
     /// Brokers whose messages are read as well.
     pub bridges: Vec<Bridge>,
+    /// Is told what every connection does, and says whom the gateway knows.
+    pub onlooker: Option<Arc<dyn Onlooker>>,
 }
 
 /// TLS 1.3; both files in PEM.
@@ -94,6 +97,7 @@ pub(crate) struct Shared {
     /// For the log line of a failed receipt.
     pub unwritten: Seldom,
     pub mappings: Mappings,
+    pub onlooker: Option<Arc<dyn Onlooker>>,
 }
 
 impl Shared {
@@ -132,7 +136,7 @@ impl Gateway {
         let bridges = config.bridges.into_iter().map(|bridge| Ok((bridge.options(config.max_packet)?, bridge)));
         let bridges = bridges.map(|made| made.map(|(options, bridge)| (bridge, options))).collect::<Result<_, GatewayError>>()?;
         let acceptor = config.tls.as_ref().map(tls::acceptor).transpose()?;
-        let (views, view) = watch::channel(Arc::new(View::load(&store).await?));
+        let (views, view) = watch::channel(Arc::new(View::load(&store, config.onlooker.as_deref()).await?));
         let plain = config.listen.map(|address| listen("ingest.listen", address)).transpose()?;
         let secure = config.tls.as_ref().map(|tls| listen("ingest.listen_tls", tls.listen)).transpose()?;
         let shared = Shared {
@@ -148,6 +152,7 @@ impl Gateway {
             max_packet: config.max_packet,
             mappings: config.mappings,
             unwritten: Seldom::default(),
+            onlooker: config.onlooker,
         };
         Ok(Self { shared: Arc::new(shared), store, views, plain, secure: secure.zip(acceptor), bridges })
     }
@@ -167,8 +172,11 @@ impl Gateway {
         let connections = shared.connections.clone();
         let tracker = TaskTracker::new();
         let mut tasks = JoinSet::new();
-        tasks.spawn(view::follow(store.clone(), views, connections.clone()));
-        tasks.spawn(moves::follow(store, shared.clone()));
+        tasks.spawn(view::follow(store.clone(), views, connections.clone(), shared.onlooker.clone()));
+        if shared.onlooker.is_none() {
+            // who looks on keeps a journal for the while, and what is to be moved is not in it
+            tasks.spawn(moves::follow(store, shared.clone()));
+        }
         let listeners = plain.map(|listener| (listener, None)).into_iter().chain(secure.map(|(listener, acceptor)| (listener, Some(acceptor))));
         for (listener, acceptor) in listeners {
             let (shared, tracker) = (shared.clone(), tracker.clone());

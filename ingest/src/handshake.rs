@@ -18,10 +18,11 @@ use crate::conversation::Conversation;
 use crate::gateway::Shared;
 use crate::hello::{Hello, Refusal};
 use crate::identity::Identified;
+use crate::onlooker::{Greeting, Sight, Watched};
 use crate::reply::Listener;
 use crate::telemetry::{CLOSED, CONNECTS_REFUSED, HALF_OPEN_DROPPED, RECEIPTS_FAILED};
 use crate::tls::fingerprint;
-use crate::wire::{Frame, frame, kind};
+use crate::wire::{Frame, Version, frame, kind};
 
 /// From accept to CONNECT, TLS included.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -57,6 +58,7 @@ impl NoHello {
 
 pub(crate) async fn serve(stream: TcpStream, acceptor: Option<TlsAcceptor>, place: Place, shared: Arc<Shared>) {
     let deadline = Instant::now() + CONNECT_WITHIN;
+    tell(&shared, &place, || Sight::Arrived { tls: acceptor.is_some() });
     let Some(acceptor) = acceptor else { return converse(stream, None, place, shared, deadline).await };
     // boxed: a plain connection must not pay for the size of TLS
     Box::pin(async move {
@@ -69,37 +71,47 @@ pub(crate) async fn serve(stream: TcpStream, acceptor: Option<TlsAcceptor>, plac
                 let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(fingerprint);
                 converse(stream, certificate, place, shared, deadline).await;
             }
-            Err(error) => dropped(&error),
+            Err(error) => dropped(&error, &shared, &place),
         }
     })
     .await;
 }
 
-fn dropped(error: &NoHello) {
+/// To whoever looks on.
+fn tell<'a>(shared: &Shared, place: &Place, sight: impl FnOnce() -> Sight<'a>) {
+    if let Some(onlooker) = &shared.onlooker {
+        onlooker.see(place.id, sight());
+    }
+}
+
+fn dropped(error: &NoHello, shared: &Shared, place: &Place) {
+    tell(shared, place, || Sight::Stranger { detail: error.to_string() });
     counter!(HALF_OPEN_DROPPED, "reason" => error.label()).increment(1);
     tracing::debug!(%error, "a connection ended before its connect");
 }
 
 async fn converse<S: Socket>(mut stream: S, certificate: Option<String>, mut place: Place, shared: Arc<Shared>, deadline: Instant) {
     let mut input = BytesMut::new();
+    let certified = certificate.is_some();
     let hello = tokio::select! {
-        hello = timeout_at(deadline, hello(&mut stream, &mut input, certificate.is_some())) => hello.unwrap_or(Err(NoHello::Late)),
+        hello = timeout_at(deadline, hello(&mut stream, &mut input, certified)) => hello.unwrap_or(Err(NoHello::Late)),
         _ = place.signal.any() => Err(NoHello::Dropped),
     };
     let hello = match hello {
         Ok(hello) => hello,
-        Err(error) => return dropped(&error),
+        Err(error) => return dropped(&error, &shared, &place),
     };
     let admitted = match hello {
         Ok(mut hello) => match admit(&mut hello, certificate, &mut place, &shared) {
             Ok(identified) => Ok((hello, identified)),
-            Err(refusal) => Err(refusal.within(hello.max_packet)),
+            Err(refusal) => Err((refusal.within(hello.max_packet), hello.user)),
         },
-        Err(refusal) => Err(refusal),
+        Err(refusal) => Err((refusal, String::new())),
     };
     let (hello, identified) = match admitted {
         Ok(admitted) => admitted,
-        Err(refusal) => {
+        Err((refusal, user)) => {
+            tell(&shared, &place, || Sight::Refused { user: &user, detail: refusal.detail });
             counter!(CONNECTS_REFUSED, "reason" => refusal.label).increment(1);
             tracing::debug!(reason = refusal.label, detail = refusal.detail, "connect refused");
             drop(place);
@@ -108,13 +120,26 @@ async fn converse<S: Socket>(mut stream: S, certificate: Option<String>, mut pla
     };
     let listener = Listener { version: hello.version, problems: hello.problems, max_packet: hello.max_packet };
     let device = identified.device;
-    let mut conversation = Conversation::new(shared.clone(), device.clone(), listener, input);
+    let watched = shared.onlooker.as_ref().map(|onlooker| Watched::new(onlooker, place.id));
+    let mut conversation = Conversation::new(shared.clone(), device.clone(), listener, input, watched);
     conversation.output.extend_from_slice(&hello.accept(shared.max_packet));
+    tell(&shared, &place, || {
+        let keep_alive = hello.patience.map(|patience| patience * 2 / 3);
+        Sight::Connected(Greeting {
+            device: &device,
+            mqtt_5: hello.version == Version::V5,
+            client: &hello.client,
+            assigned: hello.assigned,
+            keep_alive,
+            certificate: certified,
+        })
+    });
     shared.meters.connections.increment(1);
     tracing::debug!(%device, version = ?hello.version, "device connected");
     let closed = Connection::new(stream, place.signal.clone(), conversation, hello.patience).run().await;
     shared.meters.connections.decrement(1);
     counter!(CLOSED, "reason" => closed.label()).increment(1);
+    tell(&shared, &place, || Sight::Ended { reason: closed.label(), detail: closed.to_string() });
     match &closed {
         Closed::Receipt(error) => {
             counter!(RECEIPTS_FAILED).increment(1);

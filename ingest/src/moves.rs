@@ -85,7 +85,7 @@ async fn due(store: &Store, shared: &Shared, owner: &str) -> Result<(), MoveErro
 
 async fn done(store: &Store, shared: &Shared, moves: &[Move]) -> Result<(), MoveError> {
     let Some(since) = moves.iter().map(|one| one.since).min() else { return Ok(()) };
-    let view = View::load(store).await?;
+    let view = View::load(store, None).await?;
     let mut wanted = Wanted { view: &view, shared, since: moves.iter().map(|one| (one.device.clone(), one.since)).collect(), placed: HashMap::new() };
     let since = Arrived((since - TOLERANCE).0);
     read(shared, Topic::Inputs, since, |record| wanted.input(record)).await?;

@@ -6,6 +6,7 @@ use mqtt_protocol_core::mqtt::result_code::{DisconnectReasonCode, SubackReasonCo
 
 use crate::closed::Closed;
 use crate::conversation::Conversation;
+use crate::onlooker::Sight;
 use crate::reply::{self, PINGRESP};
 use crate::verdict;
 use crate::wire::{Version, kind};
@@ -24,7 +25,10 @@ impl Conversation {
             return Err(Closed::malformed("a packet whose reserved bits are set"));
         }
         match (kind, self.listener.version) {
-            (kind::PINGREQ, _) if body.is_empty() => self.output.put_slice(&PINGRESP),
+            (kind::PINGREQ, _) if body.is_empty() => {
+                self.output.put_slice(&PINGRESP);
+                self.tell(|| Sight::Pinged);
+            }
             (kind::SUBSCRIBE, _) => self.subscribe(body)?,
             (kind::UNSUBSCRIBE, _) => self.unsubscribe(body)?,
             (kind::PUBREL, Version::V3) => match body.try_into().map(u16::from_be_bytes) {

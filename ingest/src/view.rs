@@ -12,6 +12,7 @@ use store::{Store, StoreError};
 use tokio::sync::watch;
 
 use crate::connections::Connections;
+use crate::onlooker::Onlooker;
 use crate::telemetry::REGISTRY_FAILURES;
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -69,8 +70,12 @@ impl View {
         Self { version: view.version, registry: Registry::new(known, assigned), access, certificates }
     }
 
-    pub async fn load(store: &Store) -> Result<Self, StoreError> {
-        store.registry_view().await.map(Self::new)
+    pub async fn load(store: &Store, onlooker: Option<&dyn Onlooker>) -> Result<Self, StoreError> {
+        let whole = store.registry_view().await?;
+        Ok(Self::new(match onlooker {
+            Some(onlooker) => onlooker.registry(whole),
+            None => whole,
+        }))
     }
 
     pub fn access(&self, device: &DeviceId) -> Option<&Access> {
@@ -91,14 +96,14 @@ impl View {
 }
 
 /// Runs until it is dropped. While the store is away the last view stays in force.
-pub(crate) async fn follow(store: Store, view: watch::Sender<Arc<View>>, connections: Arc<Connections>) {
+pub(crate) async fn follow(store: Store, view: watch::Sender<Arc<View>>, connections: Arc<Connections>, onlooker: Option<Arc<dyn Onlooker>>) {
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut away: Option<Instant> = None;
     loop {
         ticks.tick().await;
         let before = view.borrow().version;
-        match renewed(&store, before).await {
+        match renewed(&store, before, onlooker.as_deref()).await {
             Ok(new) => {
                 if away.take().is_some() {
                     tracing::info!("the registry can be read again");
@@ -121,6 +126,6 @@ pub(crate) async fn follow(store: Store, view: watch::Sender<Arc<View>>, connect
     }
 }
 
-async fn renewed(store: &Store, version: u64) -> Result<Option<View>, StoreError> {
-    if store.registry_version().await? == version { Ok(None) } else { View::load(store).await.map(Some) }
+async fn renewed(store: &Store, version: u64, onlooker: Option<&dyn Onlooker>) -> Result<Option<View>, StoreError> {
+    if store.registry_version().await? == version { Ok(None) } else { View::load(store, onlooker).await.map(Some) }
 }

@@ -38,6 +38,19 @@ impl Format<'static> {
 }
 
 impl Format<'_> {
+    /// As topics name it.
+    pub(crate) fn name(self) -> String {
+        let place = match self {
+            Self::Mapped(mapping) => return format!("m/{}", mapping.name()),
+            Self::Vigil => 0,
+            Self::SenmlJson => 1,
+            Self::SenmlCbor => 2,
+            Self::OpenMHealth => 3,
+            Self::Fhir => 4,
+        };
+        FORMATS[place].0.to_owned()
+    }
+
     pub(crate) fn parse(self, payload: &[u8], received_at: EventTime) -> Result<Parsed, Refused> {
         let parsed = match self {
             Self::Vigil => json::parse(payload),

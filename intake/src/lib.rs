@@ -8,6 +8,7 @@
 
 mod clock;
 mod decode;
+mod envelope;
 mod explain;
 mod fhir;
 mod formats;
@@ -20,6 +21,7 @@ mod senml;
 
 pub use clock::DeviceClock;
 pub use decode::{Decided, Message, decode, device_of};
+pub use envelope::{Envelope, envelope};
 pub use explain::{Explained, Stored, explain};
 pub use formats::Format;
 pub use mapping::{Mapping, MappingError, Mappings};

@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use schemas::{DeviceId, EventTime, Micros, PatientId};
 use serde_json::{Value, json};
+use store::audit::AuditEntry;
 use store::registry::{Assignment, Device};
 use store::{StoreError, Tx};
 
@@ -28,6 +29,13 @@ pub enum DeviceCommand {
         id: String,
         /// The device that is worn from now on; registered already
         new: String,
+        #[arg(long, default_value = "vigil.toml")]
+        config: PathBuf,
+    },
+    /// Puts the device under test, or takes it out: a device under test shows its verdicts and its readings, and pages nobody
+    Test {
+        id: String,
+        mode: Mode,
         #[arg(long, default_value = "vigil.toml")]
         config: PathBuf,
     },
@@ -59,6 +67,12 @@ pub enum DeviceCommand {
         #[arg(long, default_value = "vigil.toml")]
         config: PathBuf,
     },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Mode {
+    On,
+    Off,
 }
 
 #[derive(Debug, Args)]
@@ -93,6 +107,9 @@ pub struct Import {
     /// The ward the patients are put into; when there is only one, that
     #[arg(long)]
     pub ward: Option<String>,
+    /// Under test, all of them: their readings never page anyone
+    #[arg(long)]
+    pub test: bool,
     #[arg(long, default_value = "vigil.toml")]
     pub config: PathBuf,
 }
@@ -120,6 +137,7 @@ pub async fn run(command: DeviceCommand) -> anyhow::Result<()> {
         DeviceCommand::Import(args) => super::import::run(args).await,
         DeviceCommand::Assign(args) => assign(args).await,
         DeviceCommand::Swap { id, new, config } => swap(&id, &new, &config).await,
+        DeviceCommand::Test { id, mode, config } => test(&id, mode == Mode::On, &config).await,
         DeviceCommand::Watch(args) => super::watch::run(args).await,
         DeviceCommand::Password { id, config } => {
             let config = Config::load(&config)?;
@@ -231,6 +249,34 @@ async fn assign(args: Assign) -> anyhow::Result<()> {
     }
     let taken_back: Vec<Value> = handed.iter().map(|period| json!({"patient": period.patient, "from": period.from, "until": period.until})).collect();
     Ok(output::tell(&json!({"device": device, "patient": patient, "from": at, "taken_back": taken_back}), words)?)
+}
+
+/// The mode and its entry in the audit, or neither: who wears the device is watched by it or is not.
+async fn test(id: &str, on: bool, config: &Path) -> anyhow::Result<()> {
+    let (id, at, person) = (DeviceId::parse(id)?, now(), installation::console());
+    let store = installation::open_store(&Config::load(config)?).await?;
+    let (device, person) = (&id, &person);
+    let (was, patient) = store
+        .transaction(|tx| {
+            Box::pin(async move {
+                let (before, patient) = (tx.device(device).await?, tx.patient_of(device, at).await?);
+                tx.update_device(&Device { test: on, ..before.clone() }).await?;
+                let detail = format!("{device} {}", if on { "on" } else { "off" });
+                tx.audit_all(&[AuditEntry { at, person: person.clone(), action: "device.test".to_owned(), patient: patient.clone(), detail }]).await?;
+                Ok((before.test, patient))
+            })
+        })
+        .await?;
+    store.close().await;
+    let mut words = match (on, was) {
+        (true, false) => format!("{id} is under test from now on: its readings and verdicts are shown, and page nobody"),
+        (false, true) => format!("{id} is no longer under test: what it sends from now on may page; what it sent before stays out of every rule"),
+        _ => format!("{id} was {}under test already", if on { "" } else { "not " }),
+    };
+    if let (true, Some(patient)) = (on, &patient) {
+        words += &format!("; {patient}, who wears it, is not watched by it");
+    }
+    Ok(output::tell(&json!({"device": id, "test": on, "patient": patient}), words)?)
 }
 
 async fn swap(id: &str, new: &str, config: &Path) -> anyhow::Result<()> {

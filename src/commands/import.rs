@@ -31,7 +31,7 @@ pub async fn run(args: Import) -> anyhow::Result<()> {
         (None, _) => return Err(crate::exit::Usage(format!("--ward is missing: one of {}", wards.join(", "))).into()),
     };
     let hub = DeviceId::parse(&args.hub)?;
-    store.add_device(&device(&hub, "recording", None, earliest)).await?;
+    store.add_device(&device(&hub, args.test, None, earliest)).await?;
     for id in &patients {
         let patient = Patient {
             id: PatientId::parse(id)?,
@@ -48,7 +48,7 @@ pub async fn run(args: Import) -> anyhow::Result<()> {
     }
     for (id, wearer) in &worn {
         let id = DeviceId::parse(id)?;
-        store.add_device(&device(&id, "recording", Some(&hub), earliest)).await?;
+        store.add_device(&device(&id, args.test, Some(&hub), earliest)).await?;
         store.assign(&Assignment { device: id, patient: PatientId::parse(wearer)?, from: earliest, until: None }).await?;
     }
     let password = store.new_device_password(&hub, now()).await?;
@@ -57,6 +57,6 @@ pub async fn run(args: Import) -> anyhow::Result<()> {
     Ok(output::print_one(&row)?)
 }
 
-fn device(id: &DeviceId, model: &str, hub: Option<&DeviceId>, since: EventTime) -> Device {
-    Device { id: id.clone(), model: model.to_owned(), test: false, hub: hub.cloned(), created_at: now(), revoked_at: None, min_time: since }
+fn device(id: &DeviceId, test: bool, hub: Option<&DeviceId>, since: EventTime) -> Device {
+    Device { id: id.clone(), model: "recording".to_owned(), test, hub: hub.cloned(), created_at: now(), revoked_at: None, min_time: since }
 }

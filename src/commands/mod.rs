@@ -1,3 +1,4 @@
+pub mod certify;
 pub mod decode;
 pub mod demo;
 pub mod device;

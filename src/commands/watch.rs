@@ -94,6 +94,9 @@ fn line(message: &Map<String, Value>) -> std::io::Result<()> {
         (Some("unstamped"), None) => line += ", without a time of its own",
         _ => {}
     }
+    if message.get("test").and_then(Value::as_bool) == Some(true) {
+        line += ", under test";
+    }
     if let (Some(reason), Some(detail)) = (text("reason"), text("detail")) {
         line += &format!("  {reason}: {detail}");
     }

@@ -4,10 +4,16 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use schemas::EventTime;
 
 /// How long anything may take on a slow machine that does other things as well.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+
+pub fn now() -> EventTime {
+    EventTime(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64)
+}
 
 pub fn vigil(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vigil"));

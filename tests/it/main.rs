@@ -1,6 +1,7 @@
 //! The built binary, driven from outside as its users do: no part of it is called here, only its commands, its ports and its files.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+mod certify;
 mod devices;
 mod driven;
 mod evidence;
@@ -9,3 +10,5 @@ mod mimic;
 mod refusals;
 mod run;
 mod smoke;
+mod test_mode;
+mod vendor;

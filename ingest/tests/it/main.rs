@@ -12,6 +12,7 @@ mod hostile;
 mod identity;
 mod malformed;
 mod moves;
+mod onlooker;
 mod poison;
 mod protocol;
 mod receipts;
@@ -101,6 +102,7 @@ pub fn config() -> Config {
         budget: 16 << 20,
         mappings: intake::Mappings::shipped().unwrap(),
         bridges: Vec::new(),
+        onlooker: None,
     }
 }
 
