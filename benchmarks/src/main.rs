@@ -8,8 +8,8 @@ mod process;
 mod systems;
 mod table;
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
@@ -211,7 +211,7 @@ async fn loss(system: System, victim: &str, after: Duration, shape: Shape, place
 }
 
 fn dev_kafka(command: &str) -> Result<()> {
-    let status = Command::new(Path::new("dev/kafka")).arg(command).status().context("dev/kafka; run this from the checkout's root")?;
+    let status = Command::new("dev/kafka").arg(command).stdout(Stdio::null()).status().context("dev/kafka; run this from the checkout's root")?;
     ensure!(status.success(), "dev/kafka {command} failed");
     Ok(())
 }
