@@ -183,3 +183,34 @@ pub async fn read_embedded(home: &Path, tally: &mut Tally) -> Result<()> {
     journal.close().await;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const SHAPE: Shape = Shape { connections: 2, each: 2, window: 1, readings: 3, rate: None };
+
+    #[test]
+    fn a_message_has_landed_when_each_of_its_readings_has() {
+        let mut tally = Tally::new(SHAPE);
+        let mut add = |readings: &[u8]| readings.iter().for_each(|which| tally.add(&Part { device: 1, seq: 0, readings: 1 << which }, 7));
+        add(&[0, 2, 2]);
+        assert_eq!((tally.messages(), tally.has(1, 0), tally.records, tally.duplicates), (0, false, 3, 1));
+        tally.add(&Part { device: 1, seq: 0, readings: 1 << 1 }, 9);
+        assert_eq!((tally.messages(), tally.has(1, 0), tally.has(1, 1), tally.last_ms), (1, true, false, 9));
+    }
+
+    #[test]
+    fn a_record_of_a_peer_is_known_by_its_key_and_its_number() {
+        let json = br#"{"fields":{"readings_0_value":97,"seq":14},"tags":{"topic":"v1/devices/d1/vitals"}}"#;
+        for value in [&json[..], br#"{"sent_at":"2026-11-22T06:00:00Z","seq":14,"readings":[]}"#] {
+            let part = peer(b"v1/devices/d1/vitals", value).unwrap();
+            assert_eq!((part.device, part.seq), (1, 14));
+            let mut tally = Tally::new(Shape { each: 20, ..SHAPE });
+            tally.add(&part, 0);
+            assert!(tally.has(1, 14), "one record is all of it");
+        }
+        assert!(peer(b"v1/devices/d1/vitals", b"{}").is_none());
+    }
+}
