@@ -165,7 +165,8 @@ impl Served {
     async fn end(mut self) -> i64 {
         assert!(Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap().success());
         self.child.wait().unwrap();
-        let journal = EmbeddedJournal::open(&EmbeddedConfig::new(self.folder.path().join("vigil/data/journal.db"), self.installation, PARTITIONS)).unwrap();
+        let journal =
+            EmbeddedJournal::open(&EmbeddedConfig::new(self.folder.path().join("vigil/data/journal.db"), self.installation.clone(), PARTITIONS)).unwrap();
         let mut reader = journal.reader(Topic::Inputs, Mode::Follow).unwrap();
         let (mut readings, mut wanted) = (0, Vec::new());
         for partition in 0..PARTITIONS {
@@ -185,6 +186,16 @@ impl Served {
         drop(reader);
         journal.close().await;
         readings
+    }
+}
+
+impl Drop for Served {
+    /// Also when something here fails.
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.child.kill().unwrap();
+            self.child.wait().unwrap();
+        }
     }
 }
 

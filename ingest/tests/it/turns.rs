@@ -6,7 +6,7 @@ use crate::client::{connect, publish};
 use crate::{Served, client::Raw, device, inputs, now, served};
 
 /// As many as may send a backlog at the same time.
-const TURNS: usize = 16;
+const TURNS: usize = 4;
 
 async fn another(served: &Served, client: &str, device: &str) -> Raw {
     let mut raw = Raw::dial(served.address, 5).await;
