@@ -111,10 +111,8 @@ fn the_printed_line_publishes() {
         return;
     }
     // the registry is read each second: a device that is a moment old may be unknown
-    for _ in 0..50 {
-        if shell.status.success() {
-            break;
-        }
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while !shell.status.success() && std::time::Instant::now() < until {
         shell = std::process::Command::new("sh").args(["-c", &format!("{line} -d")]).output().unwrap();
     }
     assert!(shell.status.success(), "{line}: {shell:?}");
