@@ -113,5 +113,6 @@ fn reading(partition: Partition, partitions: u32, value: f64, at: EventTime) -> 
         value_as_sent: value,
         unit_as_sent: "1".to_owned(),
         author: String::new(),
+        format: None,
     })
 }

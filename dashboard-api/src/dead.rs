@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use journal::{Event, Journal, Mode, Start, Topic};
-use schemas::{DeadLetter, EventTime, Metric, Offset, Partition, Reason};
+use schemas::{DeadLetter, EventTime, Format, Metric, Offset, Partition, Reason};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
@@ -34,6 +34,9 @@ pub(crate) struct DeadView {
     pub entry: u32,
     #[schema(value_type = Option<String>, required = true)]
     pub metric: Option<Metric>,
+    /// `json`, `senml`, `senml-cbor`, `omh`, `fhir`, `mapping`; null when the topic names none.
+    #[schema(required = true)]
+    pub format: Option<&'static str>,
     /// The size of what was sent.
     pub bytes: usize,
 }
@@ -123,6 +126,7 @@ impl State {
             received_at: letter.received_at.into(),
             entry: letter.entry,
             metric: letter.metric,
+            format: letter.format.map(Format::as_str),
             bytes: letter.payload.len(),
         };
         self.kept.entry((at, partition, offset)).or_insert(view)

@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use journal::Topic;
-use schemas::{DeviceId, Offset, Partition, Reading};
+use schemas::{DeviceId, Format, Offset, Partition, Reading};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -43,6 +43,9 @@ pub(crate) struct MessageView {
     /// Seconds by which the device's stamp was moved.
     #[schema(required = true)]
     pub clock_shift_s: Option<i64>,
+    /// `json`, `senml`, `senml-cbor`, `omh`, `fhir`, `mapping`; null when the topic names none.
+    #[schema(required = true)]
+    pub format: Option<&'static str>,
     #[schema(required = true)]
     pub reason: Option<&'static str>,
     #[schema(required = true)]
@@ -82,6 +85,7 @@ impl Messages {
             measured_at: Some(reading.at.into()),
             clock: Some(clock),
             clock_shift_s: (clock == ClockWord::Corrected).then(|| (reading.at - reading.stamped_at).as_seconds()),
+            format: reading.format.map(Format::as_str),
             reason: None,
             detail: None,
             test: reading.test,
@@ -100,6 +104,7 @@ impl Messages {
             measured_at: None,
             clock: None,
             clock_shift_s: None,
+            format: letter.format,
             reason: Some(letter.reason),
             detail: Some(letter.detail.clone()),
             test: false,

@@ -136,6 +136,7 @@ mod tests {
             entry: 0,
             metric: None,
             stamped_at: None,
+            format: None,
         };
         verdict.add(dead, true);
         Waiting { packet_id: 0x0102, qos: 1, receipts: 0, accepted: 0, cost: 0, verdict: Some(Box::new(verdict)) }

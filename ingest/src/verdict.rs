@@ -115,6 +115,7 @@ mod tests {
             entry,
             metric: None,
             stamped_at: None,
+            format: None,
         }
     }
 

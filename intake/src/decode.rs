@@ -6,7 +6,7 @@ use bytes::Bytes;
 use schemas::{ClockState, DeadLetter, DeviceId, EventTime, Input, Metric, Micros, PatientId, Reading, ReadingId, Reason};
 
 use crate::clock::{DeviceClock, TOLERANCE};
-use crate::formats;
+use crate::formats::{self, Route};
 use crate::mapping::Mappings;
 use crate::parsed::{Entry, Parsed, Read, Refused, Source, Stamp};
 use crate::registry::{Ambiguous, Known, Registry};
@@ -44,6 +44,19 @@ pub fn decode(message: &Message<'_>, registry: &Registry, mappings: &Mappings, c
         Ok(route) => route,
         Err(refused) => return whole(refused),
     };
+    let mut decided = routed(message, &route, registry, clock);
+    for one in &mut decided {
+        match one {
+            Decided::Input(_, Input::Reading(reading)) => reading.format = Some(route.format.kind()),
+            Decided::Input(..) => {}
+            Decided::Dead(dead) => dead.format = Some(route.format.kind()),
+        }
+    }
+    decided
+}
+
+fn routed(message: &Message<'_>, route: &Route<'_>, registry: &Registry, clock: &mut DeviceClock) -> Vec<Decided> {
+    let whole = |Refused(reason, detail)| vec![Decided::Dead(dead(message, &Source::Whole, 0, None, None, reason, detail))];
     let speaker = match route.device(message.connection) {
         Ok(device) => device,
         Err(refused) => return whole(refused),
@@ -164,6 +177,7 @@ fn place(message: &Message<'_>, registry: &Registry, known: &Known, read: Read, 
         value_as_sent: read.value_as_sent,
         unit_as_sent: read.unit_as_sent.unwrap_or_default(),
         author: String::new(),
+        format: None,
     };
     Ok(Decided::Input(patient, Input::Reading(reading)))
 }
@@ -188,5 +202,6 @@ fn dead(
         entry: u32::try_from(number).unwrap_or(u32::MAX),
         metric,
         stamped_at,
+        format: None,
     }
 }

@@ -38,6 +38,17 @@ impl Format<'static> {
 }
 
 impl Format<'_> {
+    pub(crate) const fn kind(self) -> schemas::Format {
+        match self {
+            Self::Vigil => schemas::Format::Vigil,
+            Self::SenmlJson => schemas::Format::SenmlJson,
+            Self::SenmlCbor => schemas::Format::SenmlCbor,
+            Self::OpenMHealth => schemas::Format::OpenMHealth,
+            Self::Fhir => schemas::Format::Fhir,
+            Self::Mapped(_) => schemas::Format::Mapped,
+        }
+    }
+
     /// As topics name it.
     pub(crate) fn name(self) -> String {
         let place = match self {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use prost::Message;
 
-use crate::{DeviceId, EventTime, IdError, Metric, Micros, Origin, PatientId, ReadingId, pb};
+use crate::{DeviceId, EventTime, Format, IdError, Metric, Micros, Origin, PatientId, ReadingId, pb};
 
 /// One record of `vigil.inputs`.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,6 +67,8 @@ pub struct Reading {
     pub value_as_sent: f64,
     pub unit_as_sent: String,
     pub author: String,
+    /// `None`: nobody sent it as a message.
+    pub format: Option<Format>,
 }
 
 /// A reading entered in error, or moved to another patient. One that is moved to the patient it is voided of takes an earlier void back.
@@ -227,6 +229,7 @@ impl Reading {
             value_as_sent: self.value_as_sent,
             unit_as_sent: self.unit_as_sent.clone(),
             author: self.author.clone(),
+            format: Format::number(self.format),
         }
     }
 
@@ -253,6 +256,7 @@ impl Reading {
             value_as_sent: r.value_as_sent,
             unit_as_sent: r.unit_as_sent,
             author: r.author,
+            format: Format::of_number(r.format),
         })
     }
 }
@@ -322,6 +326,7 @@ mod tests {
             value_as_sent: 84.0,
             unit_as_sent: "%".to_owned(),
             author: String::new(),
+            format: Some(Format::SenmlCbor),
         }
     }
 

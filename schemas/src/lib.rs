@@ -17,7 +17,7 @@ pub use arrow_schemas::{alerts_schema, dead_letters_schema, inputs_schema, windo
 pub use id::{AlertId, DeviceId, IdError, Origin, PatientId, ReadingId, RuleId};
 pub use input::{ClockState, DecodeError, Input, Pause, Reading, RuleSet, Settings, Void};
 pub use metric::{Codes, Metric, Unit, UnitError, UnknownMetric};
-pub use output::{Cause, DeadLetter, Evidence, LatePolicy, Priority, Reason, Transition, TransitionKind, Window};
+pub use output::{Cause, DeadLetter, Evidence, Format, LatePolicy, Priority, Reason, Transition, TransitionKind, Window};
 pub use partition::{CANARY_RULE, canary_patient, murmur2, partition_of};
 pub use private::Private;
 pub use time::{Arrived, EventTime, Micros, Offset, Partition, TimeError};

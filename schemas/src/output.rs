@@ -161,6 +161,37 @@ words! {
     }
 }
 
+words! {
+    /// How a message was written.
+    Format {
+        Vigil = "json",
+        SenmlJson = "senml",
+        SenmlCbor = "senml-cbor",
+        OpenMHealth = "omh",
+        Fhir = "fhir",
+        Mapped = "mapping",
+    }
+}
+
+impl Format {
+    /// As it stands in the log: for ever. 0 is none.
+    pub(crate) const fn number(format: Option<Self>) -> u32 {
+        match format {
+            None => 0,
+            Some(Self::Vigil) => 1,
+            Some(Self::SenmlJson) => 2,
+            Some(Self::SenmlCbor) => 3,
+            Some(Self::OpenMHealth) => 4,
+            Some(Self::Fhir) => 5,
+            Some(Self::Mapped) => 6,
+        }
+    }
+
+    pub(crate) fn of_number(number: u32) -> Option<Self> {
+        Self::ALL.iter().copied().find(|format| Self::number(Some(*format)) == number)
+    }
+}
+
 /// An entry that was refused, as it was sent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeadLetter {
@@ -176,6 +207,8 @@ pub struct DeadLetter {
     pub entry: u32,
     pub metric: Option<Metric>,
     pub stamped_at: Option<EventTime>,
+    /// `None`: the topic names none that is read.
+    pub format: Option<Format>,
 }
 
 fn cause_to_pb(cause: Cause) -> Option<pb::Cause> {
@@ -325,6 +358,7 @@ impl DeadLetter {
             entry: self.entry,
             metric: self.metric.map(|metric| metric.name().to_owned()).unwrap_or_default(),
             stamped_at: self.stamped_at.map(|at| at.0),
+            format: Format::number(self.format),
         }
         .encode_to_vec()
         .into()
@@ -343,6 +377,7 @@ impl DeadLetter {
             entry: d.entry,
             metric: d.metric.parse().ok(),
             stamped_at: d.stamped_at.map(EventTime),
+            format: Format::of_number(d.format),
         })
     }
 }
@@ -405,6 +440,7 @@ mod tests {
             entry: 0,
             metric: Some(Metric::Spo2),
             stamped_at: None,
+            format: Some(Format::Fhir),
         };
         assert_eq!(DeadLetter::decode(&dead.encode()).unwrap(), dead);
     }

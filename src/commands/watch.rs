@@ -81,11 +81,11 @@ async fn ask(client: &reqwest::Client, url: &str, token: &str) -> anyhow::Result
     Ok(messages.into_iter().filter_map(|message| message.as_object().cloned()).collect())
 }
 
-/// `2026-11-25T17:00:00Z  accepted  spo2  measured 2026-11-25T16:59:58Z, clock corrected by 3600 s`
+/// `2026-11-25T17:00:00Z  accepted  senml  spo2  measured 2026-11-25T16:59:58Z, clock corrected by 3600 s`
 fn line(message: &Map<String, Value>) -> std::io::Result<()> {
     use std::io::Write;
     let text = |key: &str| message.get(key).and_then(Value::as_str);
-    let mut line = [text("received_at"), text("verdict"), text("metric")].into_iter().flatten().collect::<Vec<_>>().join("  ");
+    let mut line = [text("received_at"), text("verdict"), text("format"), text("metric")].into_iter().flatten().collect::<Vec<_>>().join("  ");
     if let Some(at) = text("measured_at") {
         line += &format!("  measured {at}");
     }

@@ -62,7 +62,7 @@ fn whoever_connects_a_device_sees_what_becomes_of_its_messages() {
         assert_eq!((&line["verdict"], &line["reason"]), (&"refused".into(), &"unassigned".into()));
     }
     for line in accepted.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()) {
-        assert_eq!((&line["verdict"], &line["clock"]), (&"accepted".into(), &"as_sent".into()));
+        assert_eq!((&line["verdict"], &line["clock"], &line["format"]), (&"accepted".into(), &"as_sent".into(), &"json".into()));
         assert!(line.get("value").is_none(), "no value is shown");
     }
     let nobody = vigil(&["device", "watch", "new", "--once", "--url", &serving.dashboard]).env_remove("VIGIL_TOKEN").output().unwrap();

@@ -242,6 +242,7 @@ pub fn reading(of: &str, metric: Metric, value: f64, at: EventTime) -> Input {
         value_as_sent: value,
         unit_as_sent: String::new(),
         author: String::new(),
+        format: None,
     })
 }
 

@@ -222,6 +222,7 @@ async fn devices_tell_whose_they_are_and_whether_they_were_heard() {
 async fn a_devices_last_messages_say_what_became_of_them_and_no_value() {
     let site = Site::start().await;
     let Input::Reading(mut shifted) = reading("ada", Metric::Spo2, 93.25, now()) else { unreachable!() };
+    shifted.format = Some(schemas::Format::SenmlCbor);
     (shifted.clock, shifted.stamped_at) = (schemas::ClockState::Corrected, shifted.at - Micros::hours(1));
     site.input(&patient("ada"), Input::Reading(shifted)).await;
     let letter = DeadLetter {
@@ -235,8 +236,9 @@ async fn a_devices_last_messages_say_what_became_of_them_and_no_value() {
         entry: 0,
         metric: Some(Metric::Spo2),
         stamped_at: None,
+        format: Some(schemas::Format::Vigil),
     };
-    let stranger = DeadLetter { reason: Reason::UnknownFormat, topic: "v1/devices/made-up/vitals/zzz".to_owned(), ..letter.clone() };
+    let stranger = DeadLetter { reason: Reason::UnknownFormat, format: None, topic: "v1/devices/made-up/vitals/zzz".to_owned(), ..letter.clone() };
     site.journal.append(Topic::DeadLetters, Partition(0), b"hub-1", stranger.encode()).unwrap().await.unwrap();
     until("the reading", async || {
         let found = site.json("/api/v1/devices/ox-ada/messages").await["messages"].clone();
@@ -252,6 +254,7 @@ async fn a_devices_last_messages_say_what_became_of_them_and_no_value() {
     let of = |verdict: &str| found.as_array().unwrap().iter().find(|one| one["verdict"] == verdict).unwrap().clone();
     assert_eq!((&of("accepted")["clock"], &of("accepted")["clock_shift_s"]), (&json!("corrected"), &json!(3600)));
     assert_eq!((&of("refused")["reason"], &of("refused")["detail"]), (&json!("unit_mismatch"), &json!("expected % between 0 and 100")));
+    assert_eq!((&of("accepted")["format"], &of("refused")["format"]), (&json!("senml-cbor"), &json!("json")));
     assert!(!found.to_string().contains("93.25") && !found.to_string().contains("0.9325"), "no value");
     assert_eq!(site.json("/api/v1/devices/hub-1/messages").await["messages"].as_array().unwrap().len(), 2, "also under the hub");
     problem(site.get("/api/v1/devices/made-up/messages").await, StatusCode::NOT_FOUND).await;
@@ -276,6 +279,7 @@ async fn dead_letters_are_counted_by_reason_and_never_shown_whole() {
             entry: 0,
             metric: None,
             stamped_at: None,
+            format: None,
         };
         site.journal.append(Topic::DeadLetters, Partition(n % 2), b"ox", letter.encode()).unwrap().await.unwrap();
     }

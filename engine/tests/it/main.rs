@@ -38,6 +38,7 @@ pub fn reading(metric: Metric, value: f64, at: i64) -> Reading {
         value_as_sent: value,
         unit_as_sent: String::new(),
         author: String::new(),
+        format: None,
     }
 }
 

@@ -67,7 +67,7 @@ fn relative_times_count_from_now_and_no_clock_moves_them() {
     let payload = r#"[{"bn":"dev:","n":"spo2","v":97,"t":-60},{"n":"heart_rate","v":70}]"#;
     let read = readings(Sender::new().send("ox", TOPIC, payload));
     assert_eq!([read[0].at, read[1].at], [NOW - Micros::minutes(1), NOW]);
-    assert!(read.iter().all(|reading| reading.clock == ClockState::Unstamped));
+    assert!(read.iter().all(|reading| reading.clock == ClockState::Unstamped && reading.format == Some(schemas::Format::SenmlJson)));
     let absolute = readings(Sender::new().send("ox", TOPIC, r#"[{"bn":"dev:","bt":1795168740,"n":"spo2","v":97}]"#));
     assert_eq!((absolute[0].at, absolute[0].clock), (NOW - Micros::minutes(1), ClockState::AsSent));
 }
@@ -81,6 +81,7 @@ fn a_refused_record_stands_for_itself() {
     assert_eq!(words(&decided)[0], "ok");
     for decided in &decided[1..] {
         let intake::Decided::Dead(dead) = decided else { panic!("{decided:?}") };
+        assert_eq!(dead.format, Some(schemas::Format::SenmlJson));
         let again = sender.send_typed("ox", "v1/devices/ox/vitals", "application/senml+json", &dead.payload);
         assert_eq!(words(&again), [dead.detail.as_str()]);
     }

@@ -98,6 +98,7 @@ async fn the_lake_gives_back_exactly_what_the_journal_had() {
         entry: 2,
         metric: None,
         stamped_at: None,
+        format: None,
     };
     ward.journal.append(Topic::DeadLetters, P0, b"ox", dead.encode()).unwrap().await.unwrap();
     ward.finish(ward.start(1000)).await;

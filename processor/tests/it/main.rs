@@ -66,6 +66,7 @@ pub fn reading_after(n: i64, start: EventTime) -> Input {
         value_as_sent: value,
         unit_as_sent: "%".to_owned(),
         author: String::new(),
+        format: None,
     })
 }
 
