@@ -8,6 +8,7 @@ mod api;
 mod decide;
 mod engine;
 mod fold;
+pub mod news2;
 mod rules;
 mod series;
 mod snapshot;

@@ -86,6 +86,11 @@ impl Series {
         (value, count)
     }
 
+    /// The newest that a function looks at, measured in `(t − width, t]`.
+    pub fn newest(&self, t: EventTime, width: Micros, pauses: &[Pause]) -> Option<&Kept> {
+        self.within(t - width, t).rev().find(|s| !s.test && !pauses.iter().any(|pause| pause.covers(s.at)))
+    }
+
     /// Drops what no row can look back on any more, but keeps the last 32.
     pub fn evict(&mut self, keep: Micros) {
         let Some(frontier) = self.frontier else { return };

@@ -4,6 +4,7 @@
 //! Every other crate speaks in these words. There is no I/O here and no clock: a time is always an argument.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod acvpu;
 mod arrow_schemas;
 mod id;
 mod input;
@@ -13,6 +14,7 @@ mod partition;
 mod private;
 mod time;
 
+pub use acvpu::{Acvpu, NotAcvpu};
 pub use arrow_schemas::{alerts_schema, dead_letters_schema, inputs_schema, windows_schema};
 pub use id::{AlertId, DeviceId, IdError, Origin, PatientId, ReadingId, RuleId};
 pub use input::{ClockState, DecodeError, Input, Pause, Reading, RuleSet, Settings, Void};
