@@ -259,6 +259,8 @@ impl Reading {
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SampleView {
+    /// With it the reading can be voided.
+    pub id: String,
     pub observed_at: Time,
     pub value: f64,
     pub flags: Flags,
@@ -268,7 +270,7 @@ pub(crate) struct SampleView {
 impl From<&Sample> for SampleView {
     fn from(s: &Sample) -> Self {
         let flags = flags(s.late, s.at, s.received_at, s.stamped_at, s.clock, s.typed, s.test);
-        Self { observed_at: s.at.into(), value: s.value, flags, device: s.device.to_string() }
+        Self { id: s.id.to_string(), observed_at: s.at.into(), value: s.value, flags, device: s.device.to_string() }
     }
 }
 

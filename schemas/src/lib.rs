@@ -13,6 +13,7 @@ mod output;
 mod partition;
 mod private;
 mod time;
+mod typed;
 
 pub use acvpu::{Acvpu, NotAcvpu};
 pub use arrow_schemas::{alerts_schema, dead_letters_schema, inputs_schema, windows_schema};
@@ -23,6 +24,7 @@ pub use output::{Cause, DeadLetter, Evidence, Format, LatePolicy, Priority, Reas
 pub use partition::{CANARY_RULE, canary_patient, murmur2, partition_of};
 pub use private::Private;
 pub use time::{Arrived, EventTime, Micros, Offset, Partition, TimeError};
+pub use typed::{TYPED_DEVICE, Typed};
 
 /// The protobuf messages as prost wrote them. Use the types of this crate; these are for tests of the wire.
 pub mod pb {

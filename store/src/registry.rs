@@ -249,6 +249,9 @@ impl Tx<'_> {
 
     /// A hub must be registered before the devices behind it.
     pub async fn add_device(&mut self, d: &Device) -> Result<(), StoreError> {
+        if d.id.as_str() == schemas::TYPED_DEVICE {
+            return Err(StoreError::Invalid { what: "the device's id", why: format!("`{}` stands for what people type; choose another", d.id) });
+        }
         if let Some(hub) = &d.hub {
             self.device(hub).await?;
         }
