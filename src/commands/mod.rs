@@ -1,5 +1,6 @@
 pub mod api;
 pub mod certify;
+pub mod crl;
 pub mod decode;
 pub mod demo;
 pub mod device;
