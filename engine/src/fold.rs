@@ -6,7 +6,7 @@ use std::sync::Arc;
 use schemas::{Arrived, EventTime, Input, Metric, Micros, PatientId, Reading, Settings, Void};
 
 use crate::api::{Arrival, Config, Stats};
-use crate::rules::{MAX_WIDTH, Rule, RuleBook, RuleKind, Source};
+use crate::rules::{MAX_WIDTH, Rule, RuleBook, RuleKind};
 use crate::series::{Kept, Series};
 
 /// What `vigil.windows` is told, but for its cause.
@@ -364,14 +364,10 @@ fn rows(folded: &Folded, patient: &PatientId, index: usize, rule: &Rule, times: 
         let columns = predicate
             .columns
             .iter()
-            .map(|column| match &column.source {
-                Source::Limit { name, default } => Some(settings.and_then(|s| s.limits.get(name).copied()).unwrap_or(*default)),
-                Source::Windowed { function, metric, width } => {
-                    let series = folded.series.get(metric)?;
-                    let (value, n) = series.function(*function, at, *width, rule.needs, pauses);
-                    readings = readings.max(n);
-                    value
-                }
+            .map(|column| {
+                let (value, n) = crate::columns::value(&column.source, folded, at, rule.needs);
+                readings = readings.max(n);
+                value
             })
             .collect();
         let settings_version = settings.map_or(0, |s| s.version);

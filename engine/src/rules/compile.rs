@@ -1,0 +1,68 @@
+//! A predicate to what DataFusion compiled once.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::DFSchema;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::physical_expr::PhysicalExpr;
+
+use super::diagnostic::Refusal;
+use super::file::Text;
+use super::rewrite::rewrite;
+use super::vocabulary::{Column, Function, Source};
+
+#[derive(Clone, Debug)]
+pub(crate) struct Predicate {
+    pub when: Arc<dyn PhysicalExpr>,
+    pub clear: Arc<dyn PhysicalExpr>,
+    pub schema: SchemaRef,
+    pub columns: Vec<Column>,
+}
+
+pub(super) fn predicate(file: &str, when: &Text, clear: Option<&Text>, warnings: &mut Vec<Refusal>) -> Result<Predicate, Vec<Refusal>> {
+    let mut columns = Vec::new();
+    let when_sql = rewrite(file, when, &mut columns)?;
+    let clear_sql = match clear {
+        Some(clear) => rewrite(file, clear, &mut columns)?,
+        None => {
+            if columns.iter().any(|c| matches!(c.source, Source::Windowed { function: Function::Samples, .. })) {
+                let help = "add clear = \"…\": a count is never NULL, so the rule cannot tell too little evidence from the end of it".to_owned();
+                return Err(vec![Refusal("a rule that uses `samples` must have `clear`".to_owned(), when.span(), help)]);
+            }
+            format!("NOT ({when_sql})")
+        }
+    };
+    if !columns.iter().any(|c| matches!(c.source, Source::Windowed { .. })) {
+        return Err(vec![Refusal("the predicate looks at no metric".to_owned(), when.span(), "for example mean(spo2, '5 min') < 90".to_owned())]);
+    }
+    let schema = Arc::new(Schema::new(columns.iter().map(|c| Field::new(&c.name, DataType::Float64, true)).collect::<Vec<_>>()));
+    let plan = |sql: &str, text: &Text| {
+        physical(sql, &schema).map_err(|e| {
+            vec![Refusal(format!("not a condition: {}", e.strip_backtrace()), text.span(), "it is to be true or false: compare two numbers".to_owned())]
+        })
+    };
+    let predicate = Predicate { when: plan(&when_sql, when)?, clear: plan(&clear_sql, clear.unwrap_or(when))?, schema: schema.clone(), columns };
+    if let Some(clear) = clear
+        && crate::series::both_can_hold(&predicate)
+    {
+        warnings.push(Refusal(
+            "`when` and `clear` can both be true".to_owned(),
+            clear.span(),
+            "while an alert is open `clear` is looked at only if `when` is not true; leave a gap between them".to_owned(),
+        ));
+    }
+    Ok(predicate)
+}
+
+fn physical(sql: &str, schema: &SchemaRef) -> datafusion::common::Result<Arc<dyn PhysicalExpr>> {
+    let df_schema = DFSchema::try_from(schema.as_ref().clone())?;
+    let state = SessionStateBuilder::new().build();
+    let logical = state.create_logical_expr(sql, &df_schema)?;
+    let context = datafusion::optimizer::simplify_expressions::SimplifyContext::builder().with_schema(Arc::new(df_schema.clone())).build();
+    let simplifier = datafusion::optimizer::simplify_expressions::ExprSimplifier::new(context);
+    let coerced = simplifier.coerce(logical, &df_schema)?;
+    let simplified = simplifier.simplify(coerced)?;
+    let expr = state.create_physical_expr(simplified, &df_schema)?;
+    if expr.data_type(schema)? == DataType::Boolean { Ok(expr) } else { datafusion::common::plan_err!("it is a number") }
+}
