@@ -172,7 +172,7 @@ impl Told<'_> {
             heard_at: heard,
             late: more.late,
             late_policy: rule.late,
-            pages: more.pages,
+            pages: more.pages && !rule.is_shadow(),
             readings,
             evidence: open.evidence.clone(),
             summary: open.summary.clone(),
@@ -180,6 +180,7 @@ impl Told<'_> {
             holds: more.holds,
             technical: matches!(rule.kind, RuleKind::Silent { .. }),
             settings_version: open.settings_version,
+            shadow: rule.is_shadow(),
         }));
     }
 }
@@ -319,6 +320,9 @@ impl Decide {
                     if let Some(mut state) = self.patients.get_mut(patient).and_then(|d| d.rules.remove(&rule.id)) {
                         set_timer(&mut self.timers, &mut state, patient, &rule.id, None);
                     }
+                } else if new.rules.iter().any(|n| n.id == rule.id && n.state != rule.state) {
+                    // who did not see it in the shadow is to hear of it now, and the other way round
+                    self.withdraw(rule, patient, "the rule's state changed", clock, told);
                 } else if changed.contains(&rule.id)
                     && let Some(state) = self.patients.get_mut(patient).and_then(|d| d.rules.get_mut(&rule.id))
                 {
@@ -412,6 +416,7 @@ impl Decide {
         let Some(decided) = self.patients.get(patient) else { return Vec::new() };
         book.rules
             .iter()
+            .filter(|rule| !rule.is_shadow())
             .filter_map(|rule| {
                 let open = decided.rules.get(&rule.id)?.open.as_ref()?;
                 Some(OpenAlert {
@@ -458,12 +463,7 @@ fn summary(rule: &Rule, evidence: &[Evidence], span: Micros) -> String {
     let mut parts = Vec::new();
     for (column, evidence) in predicate.columns.iter().zip(evidence) {
         let Some(value) = evidence.value else { continue };
-        match &column.source {
-            crate::rules::Source::Windowed { metric, .. } => {
-                parts.push(format!("{} {value:.*} {}", metric.label(), usize::from(metric.decimals()), metric.display_unit()));
-            }
-            crate::rules::Source::Limit { .. } => parts.push(format!("limit {value}")),
-        }
+        parts.extend(column.source.words(value));
     }
     parts.dedup();
     if span >= Micros::seconds(60) {

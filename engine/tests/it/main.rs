@@ -1,8 +1,11 @@
 //! The engine by its words: SEMANTICS case by case, and the invariants as properties.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod days;
+mod errors;
 mod invariants;
 mod semantics;
+mod words;
 
 use std::collections::BTreeMap;
 

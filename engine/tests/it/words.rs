@@ -1,0 +1,159 @@
+//! The vocabulary by cases: each plays a table through the engine, as `vigil rule test` does.
+
+use engine::run_cases;
+
+#[track_caller]
+fn holds(toml: &str) {
+    let reports = run_cases(toml).unwrap_or_else(|errors| panic!("{errors}"));
+    assert!(!reports.is_empty());
+    let failed: Vec<String> = reports.iter().filter(|report| !report.passed()).map(ToString::to_string).collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[test]
+fn a_day_is_a_calendar_day_of_the_files_zone() {
+    holds(
+        r#"
+zone = "Europe/London"
+[[rule]]
+id = "gain"
+priority = "medium"
+when = "last(weight, '1 day') - lowest(weight, '3 days') >= 2"
+clear = "last(weight, '1 day') - lowest(weight, '3 days') < 1"
+
+[[case]]
+name = "two kilograms in three days"
+steps = [
+  { at = "07:00", weight = 80.0 },
+  { at = "day 2 07:00", weight = 81.0 },
+  { at = "day 3 07:00", weight = 82.0, expect = "raised gain" },
+  { at = "day 4 07:00", weight = 82.1, expect = [] },
+  { at = "day 5 07:00", weight = 82.2, expect = "cleared gain" },
+]
+
+[[case]]
+name = "the fourth day no longer sees the first"
+steps = [
+  { at = "07:00", weight = 80.0 },
+  { at = "day 4 07:00", weight = 83.0 },
+]
+
+[[case]]
+name = "midnight of the wall clock, in a summer that UTC does not know"
+date = "2026-06-01"
+steps = [
+  { at = "00:10", weight = 80.0 },
+  { at = "day 3 23:50", weight = 82.0, expect = "raised gain" },
+]
+
+[[case]]
+name = "one hour later it is another day"
+date = "2026-06-01"
+steps = [
+  { at = "00:10", weight = 80.0 },
+  { at = "day 4 00:10", weight = 82.0 },
+]
+"#,
+    );
+}
+
+#[test]
+fn a_baseline_is_the_median_of_the_days_before_today() {
+    holds(
+        r#"
+[[rule]]
+id = "above"
+priority = "low"
+when = "last(heart_rate, '5 min') > baseline(heart_rate, '5 days') + 10"
+
+[[case]]
+name = "three of five days are needed, and today is none of them"
+steps = [
+  { at = "08:00", heart_rate = 60 },
+  { at = "20:00", heart_rate = 80 },
+  { at = "day 2 08:00", heart_rate = 70 },
+  { at = "day 3 08:00", heart_rate = 300 },
+  { at = "day 3 09:00", heart_rate = 90 },
+  { at = "day 4 08:00", heart_rate = 80 },
+  { at = "day 4 09:00", heart_rate = 81, expect = "raised above" },
+  { at = "day 4 10:00", heart_rate = 80, expect = "cleared above" },
+]
+"#,
+    );
+}
+
+#[test]
+fn days_hold_what_settled_long_ago() {
+    holds(
+        r#"
+[[rule]]
+id = "high-week"
+priority = "low"
+needs = 3
+when = "mean(heart_rate, '7 days') >= 80"
+
+[[case]]
+name = "more than is kept as single readings"
+steps = [
+  { at = "00:00", until = "23:59", every = "5 min", heart_rate = 70 },
+  { at = "day 2 00:00", until = "day 2 23:59", every = "5 min", heart_rate = 89 },
+  { at = "day 3 00:00", heart_rate = 89 },
+  { at = "day 3 00:05", until = "day 3 04:00", every = "5 min", heart_rate = 100, expect = "raised high-week at 01:10" },
+  { at = "day 8 00:00", heart_rate = 60 },
+  { at = "day 9 00:00", heart_rate = 60 },
+  { at = "day 10 00:00", heart_rate = 60, expect = "cleared high-week" },
+]
+"#,
+    );
+}
+
+#[test]
+fn a_void_takes_a_reading_out_of_its_day() {
+    holds(
+        r#"
+[[rule]]
+id = "gain"
+priority = "medium"
+when = "last(weight, '1 day') - lowest(weight, '3 days') >= 2"
+
+[[case]]
+name = "typed in error, and found the next day"
+steps = [
+  { at = "07:00", weight = 60.0 },
+  { at = "day 2 07:00", weight = 80.0, expect = "raised gain" },
+  { at = "07:00", heard = "day 2 09:00", void = "weight", expect = ["amended gain at 2026-01-06 07:00 late", "cleared gain at 2026-01-06 07:00"] },
+]
+"#,
+    );
+}
+
+#[test]
+fn the_wall_clock_knows_summer_time() {
+    holds(
+        r#"
+zone = "Europe/London"
+[[rule]]
+id = "night"
+priority = "low"
+when = "last(heart_rate, '5 min') > 100 AND between_hours('22:00', '06:00')"
+
+[[case]]
+name = "from ten until six"
+steps = [
+  { at = "21:59", heart_rate = 110 },
+  { at = "22:00", heart_rate = 110, expect = "raised night" },
+  { at = "day 2 05:59:59", heart_rate = 110 },
+  { at = "day 2 06:00", heart_rate = 110, expect = "cleared night" },
+]
+
+[[case]]
+name = "in the night the clock goes forward, six comes an hour sooner"
+date = "2026-03-29"
+steps = [
+  { at = "00:30", heart_rate = 110, expect = "raised night" },
+  { at = "05:59", heart_rate = 110 },
+  { at = "06:00", heart_rate = 110, expect = "cleared night" },
+]
+"#,
+    );
+}
