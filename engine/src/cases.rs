@@ -22,7 +22,7 @@ use schemas::{
 
 use crate::api::{Arrival, Config, Output};
 use crate::engine::Engine;
-use crate::rules::{Diagnostics, RuleBook, RuleKind, State, compile};
+use crate::rules::{Diagnostics, RuleBook, RuleKind, State, compile, most_urgent_first};
 use crate::zone::Zone;
 pub use report::{CaseReport, StepReport};
 
@@ -62,6 +62,7 @@ pub fn run_cases(toml: &str) -> Result<Vec<CaseReport>, Diagnostics> {
     book.rules.extend(drafts);
     book.rules.iter_mut().for_each(|rule| rule.state = State::Live);
     book.rules.sort_by(|a, b| a.id.cmp(&b.id));
+    most_urgent_first(&mut book.rules);
     let cases = read::read(toml, &book)?;
     Ok(cases.iter().map(|case| Play::of(case, &book).run(case)).collect())
 }

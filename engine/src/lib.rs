@@ -7,6 +7,7 @@
 mod api;
 mod cases;
 mod columns;
+mod compose;
 mod decide;
 mod engine;
 mod fold;

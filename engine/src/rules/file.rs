@@ -56,8 +56,22 @@ pub fn compile(toml: &str) -> Result<RuleBook, Diagnostics> {
     // an installation's rules cannot leave it out
     book.rules.extend(read(CANARY)?.rules);
     book.rules.sort_by(|a, b| a.id.cmp(&b.id));
+    most_urgent_first(&mut book.rules);
     book.drafts.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(book)
+}
+
+/// Of the rules of a condition the most urgent decides first, in the places that they have: it silences the others.
+pub(crate) fn most_urgent_first(rules: &mut Vec<Rule>) {
+    let conditions: std::collections::BTreeSet<String> = rules.iter().filter_map(|rule| rule.condition.clone()).collect();
+    for condition in conditions {
+        let places: Vec<usize> = (0..rules.len()).filter(|place| rules[*place].condition.as_ref() == Some(&condition)).collect();
+        let mut members: Vec<Rule> = places.iter().map(|place| rules[*place].clone()).collect();
+        members.sort_by(|a, b| b.priority.cmp(&a.priority).then_with(|| a.id.cmp(&b.id)));
+        for (place, member) in places.into_iter().zip(members) {
+            rules[place] = member;
+        }
+    }
 }
 
 /// Built in: it raises and clears with the canary, so that its transitions show that readings are evaluated.
@@ -170,7 +184,9 @@ fn rule(context: Context<'_>, t: RuleToml, span: Range<usize>) -> Result<(Rule, 
         }
     }
     if let (Some(cap), Some(span)) = (cap, &t.cap) {
-        let (message, help) = if cap < hold {
+        let (message, help) = if hold == Micros::ZERO && confirm.is_none() {
+            ("`cap` without `hold` or `confirm`", "it is the longest that they put an alert off: nothing is put off here")
+        } else if cap < hold {
             ("`cap` is shorter than `hold`", "it is the longest that a hold may be put off by interruptions: make it longer")
         } else if t.clear.is_none() {
             ("a rule with `cap` must have `clear`", "without it every FALSE ends the condition, and nothing is interrupted: add clear = \"…\"")
@@ -206,6 +222,14 @@ fn rule(context: Context<'_>, t: RuleToml, span: Range<usize>) -> Result<(Rule, 
             None
         }
     };
+    if let (Some(span), Some(RuleKind::Predicate(predicate))) = (&t.confirm, &kind) {
+        let metrics: std::collections::BTreeSet<&str> = predicate.columns.iter().filter_map(|c| c.source.metric()).map(Metric::name).collect();
+        if metrics.len() > 1 {
+            let message = format!("`confirm` in a rule on {}", metrics.into_iter().collect::<Vec<_>>().join(" and "));
+            let help = "a reading of one would confirm what the other said before: write one rule for each".to_owned();
+            errors.push(Refusal(message, span.span(), help));
+        }
+    }
     match (id, kind) {
         (Some(id), Some(kind)) if errors.is_empty() => {
             let text = format!(

@@ -16,6 +16,7 @@ pub(crate) use compile::Predicate;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub(crate) use diagnostic::{Refusal, diagnostic};
 pub use file::compile;
+pub(crate) use file::most_urgent_first;
 pub use vocabulary::Function;
 pub(crate) use vocabulary::{MAX_WIDTH, Source};
 pub(crate) use width::{parse_span, parse_time_of_day};

@@ -88,9 +88,11 @@ fn what_a_rule_is_told() {
         with("state = \"on\""),
         with("hold = \"2 days\""),
         with("hold = \"10 min\"\ncap = \"5 min\""),
-        format!("{}cap = \"5 min\"", when("last(spo2, '5 min') < 90")),
+        format!("{}hold = \"1 min\"\ncap = \"5 min\"", when("last(spo2, '5 min') < 90")),
+        with("cap = \"5 min\""),
         with("confirm = \"two readings\""),
         with("confirm = \"1 within 10 min\""),
+        format!("{}confirm = \"2 within 10 min\"", when("last(systolic_pressure, '1 h') >= 180 OR last(diastolic_pressure, '1 h') >= 110")),
         with("prority = \"low\""),
         "[[rule]\n".to_owned(),
     ];

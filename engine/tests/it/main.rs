@@ -5,6 +5,7 @@ mod days;
 mod errors;
 mod invariants;
 mod semantics;
+mod shadow;
 mod words;
 
 use std::collections::BTreeMap;

@@ -157,3 +157,186 @@ steps = [
 "#,
     );
 }
+
+const GRADED: &str = r#"
+[[rule]]
+id = "spo2-critical"
+priority = "high"
+condition = "spo2"
+when = "last(spo2, '5 min') < 85"
+clear = "last(spo2, '5 min') >= 87"
+[[rule]]
+id = "spo2-low"
+priority = "medium"
+condition = "spo2"
+when = "last(spo2, '5 min') < 90"
+clear = "last(spo2, '5 min') >= 92"
+"#;
+
+#[test]
+fn the_more_urgent_rule_of_a_condition_takes_the_place_of_the_other() {
+    holds(&format!(
+        r#"{GRADED}
+[[case]]
+name = "at once critical: one alert"
+steps = [
+  {{ at = "08:00", spo2 = 84, expect = "raised spo2-critical" }},
+  {{ at = "08:01", spo2 = 83 }},
+]
+
+[[case]]
+name = "worse and worse, then better"
+steps = [
+  {{ at = "08:00", spo2 = 89, expect = "raised spo2-low" }},
+  {{ at = "08:01", spo2 = 84, expect = ["raised spo2-critical", "withdrawn spo2-low"] }},
+  {{ at = "08:02", spo2 = 86 }},
+  {{ at = "08:03", spo2 = 88, expect = ["cleared spo2-critical", "raised spo2-low"] }},
+  {{ at = "08:04", spo2 = 93, expect = "cleared spo2-low" }},
+]
+
+[[case]]
+name = "heard late, the less urgent pages nobody"
+steps = [
+  {{ at = "08:00", spo2 = 95 }},
+  {{ at = "08:20", spo2 = 95 }},
+  {{ at = "08:10", spo2 = 80, heard = "08:21", expect = ["raised spo2-critical late", "cleared spo2-critical at 08:20 late", "raised spo2-low late quiet", "cleared spo2-low at 08:20 late quiet"] }},
+]
+"#
+    ));
+}
+
+#[test]
+fn a_condition_with_holds_is_silenced_by_the_clock_too() {
+    let toml = GRADED.replace("condition = \"spo2\"\n", "condition = \"spo2\"\nhold = \"2 min\"\n");
+    holds(&format!(
+        r#"{toml}
+[[case]]
+name = "both are due at once, and nothing more is heard"
+steps = [
+  {{ at = "08:00", spo2 = 84 }},
+  {{ at = "08:10", expect = "raised spo2-critical at 08:02" }},
+  {{ at = "08:11", spo2 = 88, expect = "cleared spo2-critical" }},
+  {{ at = "08:14", expect = "raised spo2-low at 08:13" }},
+]
+"#
+    ));
+}
+
+#[test]
+fn one_on_trial_silences_none_that_is_live() {
+    // `rule test` tries every rule as if it were live: this needs the engine itself
+    let toml = GRADED.replacen("priority = \"high\"", "priority = \"high\"\nstate = \"shadow\"", 1);
+    let mut log = crate::Log::new(&toml);
+    log.spo2(0.0, 80.0);
+    let said: Vec<(String, bool)> = log.transitions().iter().map(|t| (t.rule.to_string(), t.pages)).collect();
+    assert_eq!(said, [("spo2-critical".to_owned(), false), ("spo2-low".to_owned(), true)]);
+}
+
+#[test]
+fn a_second_reading_confirms() {
+    holds(
+        r#"
+[[rule]]
+id = "severe"
+priority = "high"
+confirm = "2 within 10 min"
+when = "last(systolic_pressure, '2 h') >= 180"
+clear = "last(systolic_pressure, '2 h') < 170"
+
+[[case]]
+name = "one measurement, and the same again: no confirmation"
+steps = [
+  { at = "08:00", systolic_pressure = 190 },
+  { at = "08:00", heard = "08:01", systolic_pressure = 190 },
+  { at = "08:00", heard = "08:02", systolic_pressure = 191 },
+  { at = "10:00" },
+]
+
+[[case]]
+name = "the second agrees"
+steps = [
+  { at = "08:00", systolic_pressure = 190 },
+  { at = "08:10", systolic_pressure = 185, expect = "raised severe" },
+]
+
+[[case]]
+name = "the second does not, and the count begins anew"
+steps = [
+  { at = "08:00", systolic_pressure = 190 },
+  { at = "08:02", systolic_pressure = 160 },
+  { at = "08:04", systolic_pressure = 190 },
+  { at = "08:06", systolic_pressure = 190, expect = "raised severe" },
+]
+
+[[case]]
+name = "too far apart: the second is a first"
+steps = [
+  { at = "08:00", systolic_pressure = 190 },
+  { at = "08:11", systolic_pressure = 190 },
+  { at = "08:20", systolic_pressure = 190, expect = "raised severe" },
+]
+
+[[case]]
+name = "a void takes the confirmation back before it is one"
+steps = [
+  { at = "08:00", systolic_pressure = 190 },
+  { at = "08:00", heard = "08:01", void = "systolic_pressure" },
+  { at = "08:05", systolic_pressure = 190 },
+]
+"#,
+    );
+}
+
+#[test]
+fn a_cap_ends_the_waiting() {
+    holds(
+        r#"
+[[rule]]
+id = "low"
+priority = "high"
+hold = "3 min"
+cap = "10 min"
+when = "last(spo2, '5 min') < 90"
+clear = "last(spo2, '5 min') >= 93"
+
+[[case]]
+name = "in and out without ever being well"
+steps = [
+  { at = "08:00", spo2 = 89 },
+  { at = "08:02", spo2 = 91 },
+  { at = "08:04", spo2 = 89 },
+  { at = "08:06", spo2 = 91 },
+  { at = "08:09", spo2 = 89 },
+  { at = "08:09:30", spo2 = 91 },
+  { at = "08:10", spo2 = 89, expect = "raised low" },
+]
+
+[[case]]
+name = "who was well in between begins anew"
+steps = [
+  { at = "08:00", spo2 = 89 },
+  { at = "08:02", spo2 = 93 },
+  { at = "08:08", spo2 = 89 },
+  { at = "08:10", spo2 = 89 },
+  { at = "08:11", spo2 = 89, expect = "raised low" },
+]
+
+[[case]]
+name = "by the clock, when nothing more is heard"
+steps = [
+  { at = "08:00", spo2 = 89 },
+  { at = "08:02", spo2 = 91 },
+  { at = "08:09", spo2 = 89 },
+  { at = "08:30", expect = "raised low at 08:10" },
+]
+
+[[case]]
+name = "what is FALSE at the cap is not raised"
+steps = [
+  { at = "08:00", spo2 = 89 },
+  { at = "08:02", spo2 = 91 },
+  { at = "08:30" },
+]
+"#,
+    );
+}
