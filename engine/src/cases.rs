@@ -39,6 +39,7 @@ struct Step {
     /// Metrics whose reading at this time was entered in error.
     voids: Vec<Metric>,
     limits: Option<BTreeMap<String, f64>>,
+    limits_until: BTreeMap<String, EventTime>,
     expect: Vec<String>,
 }
 
@@ -89,6 +90,7 @@ impl Play {
             version: 1,
             monitored: true,
             limits: case.limits.clone(),
+            limits_until: BTreeMap::new(),
             oxygen_l_min: None,
             news2_scale: 1,
             pauses: Vec::new(),
@@ -105,6 +107,7 @@ impl Play {
                 if let Some(limits) = &step.limits {
                     settings.version += 1;
                     settings.limits.clone_from(limits);
+                    settings.limits_until.clone_from(&step.limits_until);
                     said.extend(self.say(Input::Settings(settings.clone())));
                 }
                 for (metric, value) in &step.values {

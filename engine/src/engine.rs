@@ -243,7 +243,7 @@ impl Engine {
         let rule = rules.filter(open).max_by_key(|rule| rule.priority)?;
         let RuleKind::Predicate(predicate) = &rule.kind else { return None };
         let limit = predicate.columns.iter().find_map(|column| match &column.source {
-            Source::Limit { name, default } => Some(self.settings(patient).and_then(|s| s.limits.get(name).copied()).unwrap_or(*default)),
+            Source::Limit { name, default } => Some(self.settings(patient).and_then(|s| s.limit(name, self.clock().as_event())).unwrap_or(*default)),
             _ => None,
         });
         Some(Breach { rule: rule.id.clone(), limit, priority: rule.priority })

@@ -79,7 +79,16 @@ impl Reader<'_> {
     }
 
     fn step(&mut self, whole: Range<usize>, toml: BTreeMap<Text, Spanned<Value>>) -> Step {
-        let mut step = Step { at_text: String::new(), times: Vec::new(), heard: None, values: Vec::new(), voids: Vec::new(), limits: None, expect: Vec::new() };
+        let mut step = Step {
+            at_text: String::new(),
+            times: Vec::new(),
+            heard: None,
+            values: Vec::new(),
+            voids: Vec::new(),
+            limits: None,
+            limits_until: BTreeMap::new(),
+            expect: Vec::new(),
+        };
         let (mut at, mut until, mut every) = (None, None, None);
         for (key, value) in toml {
             let (span, value) = (value.span(), value.into_inner());
@@ -102,12 +111,18 @@ impl Reader<'_> {
                     let number = |(name, value): (&String, &Value)| Some((name.clone(), value.as_float().or_else(|| Some(value.as_integer()? as f64))?));
                     step.limits = Some(table.iter().filter_map(number).collect());
                 }
+                ("limits_until", Value::Table(table)) => {
+                    for (name, until) in table {
+                        let until = self.time(until.as_str().unwrap_or(""), span.clone());
+                        step.limits_until.extend(until.map(|until| (name.clone(), until)));
+                    }
+                }
                 ("expect", Value::String(text)) => step.expect.extend(self.expectation(text, span)),
                 ("expect", Value::Array(all)) => {
                     let words: Vec<String> = all.iter().filter_map(|one| self.expectation(one.as_str().unwrap_or(""), span.clone())).collect();
                     step.expect.extend(words);
                 }
-                ("at" | "until" | "heard" | "every" | "void" | "limits" | "expect", _) => {
+                ("at" | "until" | "heard" | "every" | "void" | "limits" | "limits_until" | "expect", _) => {
                     self.refuse(span, format!("`{}` is not what belongs here", key.get_ref()), "at = \"08:00\", expect = \"raised spo2-low\"");
                 }
                 (name, Value::Integer(_) | Value::Float(_)) => {
@@ -171,7 +186,12 @@ impl Reader<'_> {
         let metric = name.parse().ok();
         if metric.is_none() {
             let help = Metric::nearest(name).map_or_else(
-                || format!("a metric, or one of at, until, every, heard, void, limits, expect; metrics are {}", Metric::ALL.map(Metric::name).join(", ")),
+                || {
+                    format!(
+                        "a metric, or one of at, until, every, heard, void, limits, limits_until, expect; metrics are {}",
+                        Metric::ALL.map(Metric::name).join(", ")
+                    )
+                },
                 |near| format!("did you mean `{near}`?"),
             );
             self.refuse(span, format!("`{name}` is not a metric"), &help);

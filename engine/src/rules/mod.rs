@@ -8,6 +8,8 @@ mod rewrite;
 mod vocabulary;
 mod width;
 
+use std::collections::BTreeMap;
+
 use schemas::{LatePolicy, Metric, Micros, Priority, RuleId};
 
 use crate::zone::Zone;
@@ -110,4 +112,15 @@ pub struct RuleBook {
     pub warnings: Vec<Diagnostic>,
     /// Whose calendar days and wall clock the rules speak of.
     pub zone: Zone,
+}
+
+impl RuleBook {
+    /// The limits that rules ask for, with their defaults.
+    pub fn limits(&self) -> BTreeMap<String, f64> {
+        let sources = self.rules.iter().chain(&self.drafts).flat_map(|rule| match &rule.kind {
+            RuleKind::Predicate(predicate) => predicate.columns.as_slice(),
+            RuleKind::Silent { .. } => &[],
+        });
+        sources.filter_map(|column| if let Source::Limit { name, default } = &column.source { Some((name.clone(), *default)) } else { None }).collect()
+    }
 }

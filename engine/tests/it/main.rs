@@ -52,6 +52,7 @@ pub fn settings(version: u64) -> Settings {
         version,
         monitored: true,
         limits: BTreeMap::new(),
+        limits_until: BTreeMap::new(),
         oxygen_l_min: None,
         news2_scale: 1,
         pauses: Vec::<Pause>::new(),

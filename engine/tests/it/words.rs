@@ -340,3 +340,26 @@ steps = [
 "#,
     );
 }
+
+#[test]
+fn a_personal_limit_ends_by_itself() {
+    holds(
+        r#"
+[[rule]]
+id = "low"
+priority = "high"
+when = "last(spo2, '5 min') < limit('spo2.low', 90)"
+
+[[case]]
+name = "until ten, in the time of what is measured"
+limits = { "spo2.low" = 88 }
+steps = [
+  { at = "08:00", spo2 = 89 },
+  { at = "08:01", spo2 = 89, limits = { "spo2.low" = 88 }, limits_until = { "spo2.low" = "10:00" } },
+  { at = "09:59:59", spo2 = 89 },
+  { at = "10:00", spo2 = 89, expect = "raised low" },
+  { at = "09:59", spo2 = 87, heard = "10:01" },
+]
+"#,
+    );
+}
