@@ -21,7 +21,7 @@ pub use api::{Arrival, Breach, Config, Latest, OpenAlert, Output, Sample, Snapsh
 pub use cases::{CaseReport, StepReport, run_cases};
 pub use engine::Engine;
 pub use panes::Day;
-pub use rules::{Diagnostic, Diagnostics, Function, Rule, RuleBook, RuleKind, Severity, State, compile};
+pub use rules::{BookDiff, Confirm, Diagnostic, Diagnostics, FieldDiff, Function, Rule, RuleBook, RuleDiff, RuleKind, Severity, State, compile};
 pub use zone::Zone;
 
 /// The rules an installation starts with; each names the public source of its numbers.

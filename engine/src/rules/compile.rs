@@ -18,13 +18,23 @@ pub(crate) struct Predicate {
     pub clear: Arc<dyn PhysicalExpr>,
     pub schema: SchemaRef,
     pub columns: Vec<Column>,
+    /// As they were written, but for spaces and capitals: what people compare.
+    pub when_text: String,
+    pub clear_text: Option<String>,
+    /// The file's zone, where the rule speaks of days or of the wall clock: it is part of what the rule says.
+    pub zone: Option<String>,
 }
 
 pub(super) fn predicate(context: Context<'_>, when: &Text, clear: Option<&Text>, warnings: &mut Vec<Refusal>) -> Result<Predicate, Vec<Refusal>> {
     let mut columns = Vec::new();
-    let when_sql = rewrite(context, when, &mut columns, warnings)?;
+    let (when_sql, when_text) = rewrite(context, when, &mut columns, warnings)?;
+    let mut clear_text = None;
     let clear_sql = match clear {
-        Some(clear) => rewrite(context, clear, &mut columns, warnings)?,
+        Some(clear) => {
+            let (sql, text) = rewrite(context, clear, &mut columns, warnings)?;
+            clear_text = Some(text);
+            sql
+        }
         None => {
             if columns
                 .iter()
@@ -45,7 +55,17 @@ pub(super) fn predicate(context: Context<'_>, when: &Text, clear: Option<&Text>,
             vec![Refusal(format!("not a condition: {}", plain(&e.strip_backtrace())), text.span(), "it is to be true or false: compare two numbers".to_owned())]
         })
     };
-    let predicate = Predicate { when: plan(&when_sql, when)?, clear: plan(&clear_sql, clear.unwrap_or(when))?, schema: schema.clone(), columns };
+    let speaks_of_days = columns.iter().any(|c| matches!(c.source, Source::Days { .. } | Source::Clock { .. }));
+    let zone = speaks_of_days.then(|| context.zone.to_string());
+    let predicate = Predicate {
+        when: plan(&when_sql, when)?,
+        clear: plan(&clear_sql, clear.unwrap_or(when))?,
+        schema: schema.clone(),
+        columns,
+        when_text,
+        clear_text,
+        zone,
+    };
     if let Some(clear) = clear
         && crate::series::both_can_hold(&predicate)
     {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::compile::predicate;
 use super::diagnostic::{Diagnostics, Refusal, Severity, diagnostic};
 use super::rewrite::Context;
-use super::vocabulary::{MAX_WIDTH, Source};
+use super::vocabulary::MAX_WIDTH;
 use super::width::parse_span;
 use super::{Confirm, Rule, RuleBook, RuleKind, State};
 use crate::zone::Zone;
@@ -232,22 +232,13 @@ fn rule(context: Context<'_>, t: RuleToml, span: Range<usize>) -> Result<(Rule, 
     }
     match (id, kind) {
         (Some(id), Some(kind)) if errors.is_empty() => {
-            let text = format!(
-                "{:?}",
-                (
-                    id.as_str(),
-                    &t.metric.as_ref().map(Text::get_ref),
-                    &t.name,
-                    t.priority.get_ref(),
-                    t.when.as_ref().map(Text::get_ref),
-                    t.clear.as_ref().map(Text::get_ref),
-                    needs,
-                    hold.0,
-                    t.late.as_ref().map(Text::get_ref),
-                    silent.0,
-                    (state, t.condition.as_ref().map(Text::get_ref), cap, confirm, zone_of(&kind, context.zone)),
-                )
-            );
+            let (when, clear, zone) = match &kind {
+                RuleKind::Predicate(p) => (Some(&p.when_text), p.clear_text.as_ref(), p.zone.as_ref()),
+                RuleKind::Silent { .. } => (None, None, None),
+            };
+            let what = (id.as_str(), t.metric.as_ref().map(Text::get_ref), silent, when, clear, zone);
+            let how = (priority, needs, hold, late, state, t.condition.as_ref().map(Text::get_ref), cap, confirm);
+            let text = format!("{:?}", (what, how, &t.name));
             let name = t.name.unwrap_or_else(|| id.to_string());
             let rule = Rule {
                 id,
@@ -287,10 +278,4 @@ fn confirmation(text: Option<&Text>, errors: &mut Vec<Refusal>) -> Option<Confir
         errors.push(Refusal(format!("`{}` is not a confirmation", text.get_ref()), text.span(), "two readings or more: \"2 within 10 min\"".to_owned()));
     }
     parsed
-}
-
-/// The file's zone, where the rule speaks of days or of the wall clock: it is part of what the rule says.
-fn zone_of(kind: &RuleKind, zone: &Zone) -> Option<String> {
-    let RuleKind::Predicate(predicate) = kind else { return None };
-    predicate.columns.iter().any(|c| matches!(c.source, Source::Days { .. } | Source::Clock { .. })).then(|| zone.to_string())
 }

@@ -2,6 +2,7 @@
 
 mod compile;
 mod diagnostic;
+mod diff;
 mod file;
 mod plausible;
 mod rewrite;
@@ -9,6 +10,7 @@ mod vocabulary;
 mod width;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use schemas::{LatePolicy, Metric, Micros, Priority, RuleId};
 
@@ -17,6 +19,7 @@ use crate::zone::Zone;
 pub(crate) use compile::Predicate;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub(crate) use diagnostic::{Refusal, diagnostic};
+pub use diff::{BookDiff, FieldDiff, RuleDiff};
 pub use file::compile;
 pub(crate) use file::most_urgent_first;
 pub use vocabulary::Function;
@@ -31,6 +34,16 @@ pub enum State {
     /// Evaluated and recorded; nobody is paged, nobody's list shows it.
     Shadow,
     Live,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Draft => "draft",
+            Self::Shadow => "shadow",
+            Self::Live => "live",
+        })
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -29,7 +29,7 @@ struct Rewriter<'a> {
     warnings: &'a mut Vec<Refusal>,
 }
 
-pub(super) fn rewrite(context: Context<'_>, text: &Text, columns: &mut Vec<Column>, warnings: &mut Vec<Refusal>) -> Result<String, Vec<Refusal>> {
+pub(super) fn rewrite(context: Context<'_>, text: &Text, columns: &mut Vec<Column>, warnings: &mut Vec<Refusal>) -> Result<(String, String), Vec<Refusal>> {
     let parsed = DFParserBuilder::new(text.get_ref().as_str()).build().and_then(|mut parser| parser.parse_into_expr());
     let expr = match parsed {
         Ok(expr) => expr.expr,
@@ -42,8 +42,9 @@ pub(super) fn rewrite(context: Context<'_>, text: &Text, columns: &mut Vec<Colum
         }
     };
     let mut rewriter = Rewriter { context, text, columns, errors: Vec::new(), warnings };
+    let said = expr.to_string();
     let rewritten = rewriter.expr(expr);
-    if rewriter.errors.is_empty() { Ok(rewritten.to_string()) } else { Err(rewriter.errors) }
+    if rewriter.errors.is_empty() { Ok((rewritten.to_string(), said)) } else { Err(rewriter.errors) }
 }
 
 impl Rewriter<'_> {

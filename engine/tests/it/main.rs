@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod days;
+mod diff;
 mod errors;
 mod invariants;
 mod semantics;
