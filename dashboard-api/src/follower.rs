@@ -273,7 +273,7 @@ impl Follower {
     pub async fn reached(&self, patient: &PatientId, offset: Offset, patience: Duration) -> bool {
         let partition = partition_of(patient.as_bytes(), self.partitions);
         let here = async {
-            while !lock(&self.places).get(&partition).is_some_and(|place| place.next.load(Ordering::Acquire) > offset.0) {
+            while lock(&self.places).get(&partition).is_none_or(|place| place.next.load(Ordering::Acquire) <= offset.0) {
                 tokio::time::sleep(REACHED).await;
             }
         };
