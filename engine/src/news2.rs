@@ -305,6 +305,7 @@ mod tests {
             version: 1,
             monitored: true,
             limits: std::collections::BTreeMap::new(),
+            limits_until: std::collections::BTreeMap::new(),
             oxygen_l_min,
             news2_scale,
             pauses: Vec::new(),

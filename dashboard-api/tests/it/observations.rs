@@ -227,6 +227,7 @@ fn settings(version: u64, news2_scale: u8, oxygen_l_min: Option<f64>) -> Input {
         version,
         monitored: true,
         limits: [].into(),
+        limits_until: [].into(),
         oxygen_l_min,
         news2_scale,
         pauses: Vec::new(),
