@@ -1,3 +1,4 @@
+pub mod activation;
 pub mod certify;
 pub mod decode;
 pub mod demo;
