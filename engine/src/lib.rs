@@ -11,6 +11,7 @@ mod compose;
 mod decide;
 mod engine;
 mod fold;
+pub mod news2;
 mod panes;
 mod rules;
 mod series;
