@@ -3,6 +3,7 @@
 
 mod days;
 mod diff;
+mod document;
 mod errors;
 mod invariants;
 mod packs;
