@@ -34,6 +34,8 @@ pub enum RuleCommand {
         #[arg(long, default_value = "vigil.toml")]
         config: PathBuf,
     },
+    /// Counts by day what rules on trial raised beside the live ones
+    ShadowReport(super::shadow::ShadowReport),
     /// Prints the rules in force, as a file that `load` takes
     Show {
         #[arg(long, default_value = "vigil.toml")]
@@ -54,6 +56,7 @@ pub async fn run(command: RuleCommand) -> anyhow::Result<()> {
         RuleCommand::Approve(decide) => super::activation::approve(decide).await?,
         RuleCommand::Reject(decide) => super::activation::reject(decide).await?,
         RuleCommand::Changes { config } => super::activation::changes(&config).await?,
+        RuleCommand::ShadowReport(report) => super::shadow::run(report).await?,
         RuleCommand::Show { config } => {
             let store = installation::open_store(&Config::load(&config)?).await?;
             let rules = store.rules().await?;

@@ -1,11 +1,13 @@
 //! Rules from the file into force: tried by cases, compared, loaded on grounds, and by two where that is asked for.
 
 use std::path::Path;
+use std::time::Instant;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::driven::{self, done, vigil};
+use crate::driven::{self, ONE, PATIENCE, Serving, done, edit, install, vigil};
+use crate::test_mode::Device;
 
 const RULES: &str = r#"
 [[rule]]
@@ -142,4 +144,39 @@ fn a_second_person_puts_rules_into_force() {
     assert_eq!(json(&done(&[&approve[..], &["--token", &kaya]].concat()))["version"], 2);
     assert!(done(&["rule", "show", "--config", &config]).contains("# version 2, by silva, approved by kaya"));
     assert!(refused(&approve, Some(&kaya)).1.contains("decided already"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_on_trial_is_counted_beside_the_live_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = install(&folder.path().join("site"), &["--partitions", "2"]);
+    edit(Path::new(&config), &[("roll_after = \"5 min\"", "roll_after = \"1 s\"")]);
+    let tried = "[[rule]]\nid = \"lower\"\npriority = \"high\"\nstate = \"shadow\"\nwhen = \"last(spo2, '5 min') < 85\"\n";
+    let rules = write(folder.path(), "rules.toml", &format!("{}{tried}", RULES.split("[[case]]").next().unwrap()));
+    done(&["rule", "load", &rules, "--reason", "agreed at the ward round", "--config", &config]);
+    let device = |device: &str, patient: &str| {
+        done(&["patient", "add", patient, "--name", "N", "--born", "1950-01-01", "--config", &config]);
+        json(&done(&["device", "add", device, "--patient", patient, "--config", &config]))
+    };
+    let (one, two) = (device("one", "p1"), device("two", "p2"));
+    let serving = Serving::start(&config, ONE);
+    let (mut one, mut two) = (Device::connect("one", &one, &serving.mqtt), Device::connect("two", &two, &serving.mqtt));
+    one.publish(&[82.0]).await;
+    two.publish(&[88.0]).await;
+
+    let began = Instant::now();
+    let all = loop {
+        let report = done(&["rule", "shadow-report", "--config", &config]);
+        let all: Value = serde_json::from_str(report.lines().last().unwrap()).unwrap();
+        if all["live"] == 2 && all["shadow"] == 1 {
+            break all;
+        }
+        assert!(began.elapsed() < PATIENCE, "{report}");
+    };
+    let expected = serde_json::json!({
+        "day": "all", "rule": "lower", "against": "low", "shadow": 1, "live": 2, "both": 1, "only_shadow": 0, "only_live": 1, "patients": 1, "earlier_s": 0,
+    });
+    assert_eq!(all, expected);
+    assert!(refused(&["rule", "shadow-report", "none", "--config", &config], None).1.contains("the rules in force have no `none`"));
+    serving.stop();
 }

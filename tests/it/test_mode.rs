@@ -50,14 +50,14 @@ async fn pager() -> (String, UnboundedReceiver<Value>) {
     (address, pages)
 }
 
-struct Device {
+pub struct Device {
     id: &'static str,
     client: AsyncClient,
     events: EventLoop,
 }
 
 impl Device {
-    fn connect(id: &'static str, added: &Value, gateway: &str) -> Self {
+    pub fn connect(id: &'static str, added: &Value, gateway: &str) -> Self {
         let (host, port) = gateway.rsplit_once(':').unwrap();
         let mut options = MqttOptions::new(id, (host.to_owned(), port.parse().unwrap()));
         options.set_credentials(id, added["password"].as_str().unwrap().to_owned()).set_keep_alive(30);
@@ -80,7 +80,7 @@ impl Device {
     }
 
     /// The values as SpO₂, measured now; acknowledged when it returns.
-    async fn publish(&mut self, values: &[f64]) {
+    pub async fn publish(&mut self, values: &[f64]) {
         self.send(values).await;
         self.until(|packet| matches!(packet, Packet::PubAck(_)).then_some(())).await;
     }
