@@ -1,3 +1,4 @@
+pub mod activation;
 pub mod api;
 pub mod certify;
 pub mod crl;
@@ -11,6 +12,7 @@ pub mod patient;
 pub mod replay;
 pub mod rule;
 pub mod serve;
+pub mod shadow;
 pub mod simulate;
 pub mod status;
 pub mod user;
