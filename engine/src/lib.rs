@@ -18,3 +18,6 @@ pub use rules::{Diagnostic, Diagnostics, Function, Rule, RuleBook, RuleKind, Sev
 
 /// The rules an installation starts with; each names the public source of its numbers.
 pub const DEFAULT_RULES: &str = include_str!("../rules/default.toml");
+
+/// Which engine this is: the version, and a digest of its source. Two engines of one name give the same answers.
+pub const VERSION: &str = env!("VIGIL_ENGINE");

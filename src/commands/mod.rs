@@ -1,7 +1,9 @@
+pub mod backtest;
 pub mod certify;
 pub mod decode;
 pub mod demo;
 pub mod device;
+pub mod history;
 pub mod import;
 pub mod init;
 pub mod patient;

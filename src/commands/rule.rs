@@ -21,6 +21,8 @@ pub enum RuleCommand {
         #[arg(long, default_value = "vigil.toml")]
         config: PathBuf,
     },
+    /// Tries rules on the history in the lake: what they would have told, and what that would have cost
+    Backtest(Box<super::backtest::Backtest>),
     /// Prints the rules in force, as a file that `load` takes
     Show {
         #[arg(long, default_value = "vigil.toml")]
@@ -45,6 +47,7 @@ pub async fn run(command: RuleCommand) -> anyhow::Result<()> {
             let words = format_args!("version {version}: {count} rules, in force as soon as the installation runs");
             output::tell(&json!({"version": version, "rules": count}), words)?;
         }
+        RuleCommand::Backtest(backtest) => super::backtest::run(*backtest).await?,
         RuleCommand::Show { config } => {
             let store = installation::open_store(&Config::load(&config)?).await?;
             let rules = store.rules().await?;
@@ -60,7 +63,7 @@ pub async fn run(command: RuleCommand) -> anyhow::Result<()> {
 }
 
 /// The file's text, and how many rules it holds.
-fn read(file: &Path) -> anyhow::Result<(String, usize)> {
+pub(super) fn read(file: &Path) -> anyhow::Result<(String, usize)> {
     let toml = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     match engine::compile(&toml) {
         // one is Vigil's own

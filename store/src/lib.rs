@@ -31,6 +31,7 @@ mod error;
 mod migrate;
 
 pub mod audit;
+pub mod backtests;
 pub mod episodes;
 pub mod lease;
 pub mod meta;
