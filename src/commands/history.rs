@@ -1,7 +1,7 @@
 //! What `rule backtest` and `rule sweep` ask of the lake: which inputs, whose, and what is known to have happened.
 
 use std::collections::BTreeSet;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +15,13 @@ use processor::objects::{LocalObjects, Objects};
 use schemas::{Arrived, EventTime, PatientId};
 use store::Store;
 use store::audit::AuditEntry;
+use tempfile::TempDir;
 
 use super::serve;
 use crate::config::{Config, Span};
 use crate::exit::{Usage, usage};
 use crate::installation::{self, console, micros, now};
+use crate::recorded;
 
 #[derive(Debug, Args)]
 pub struct History {
@@ -47,9 +49,12 @@ pub struct History {
     /// For the hours of the day: an IANA name; the ward's own with --ward, else UTC
     #[arg(long)]
     timezone: Option<String>,
-    /// Another lake than the installation's: its folder. Nothing is recorded then
+    /// Another lake than the installation's: its folder. No result is kept then
     #[arg(long)]
     lake: Option<PathBuf>,
+    /// No lake but a recording, each value arriving when it was stored: CSV, also gzipped, as `vigil replay` plays it. No result is kept then
+    #[arg(long, conflicts_with_all = ["lake", "ward"])]
+    recording: Option<PathBuf>,
     #[arg(long, default_value = "vigil.toml")]
     config: PathBuf,
 }
@@ -61,16 +66,16 @@ pub struct Opened {
     pub question: Question,
     /// Whose result it is to be recorded with; `None` for a lake of elsewhere.
     pub store: Option<Store>,
+    /// A recording's lake, gone with this.
+    _folder: Option<TempDir>,
 }
 
 impl History {
     pub async fn open(&self) -> anyhow::Result<Opened> {
-        let elsewhere = self.lake.is_some();
+        let elsewhere = self.lake.is_some() || self.recording.is_some();
         // a lake of elsewhere needs no installation
         let config = if elsewhere && !self.config.exists() { Config::default() } else { Config::load(&self.config)? };
-        let folder = self.lake.clone().unwrap_or_else(|| config.path(&config.lake.path));
-        usage(folder.join("raw").is_dir(), || format!("{} holds no lake: there is no folder `raw` in it", folder.display()))?;
-        let objects: Arc<dyn Objects> = Arc::new(LocalObjects::open(&folder).with_context(|| format!("cannot open the lake {}", folder.display()))?);
+        let (objects, made) = self.objects(&config)?;
         let store = if elsewhere { None } else { Some(installation::open_store(&config).await?) };
         let engine = engine::Config { horizon: micros(config.engine.horizon.0), window: micros(config.engine.window.0), ..engine::Config::default() };
         let plan = Plan {
@@ -86,7 +91,21 @@ impl History {
             window: micros(span("--window", &self.window)?),
             zone: self.zone(store.as_ref()).await?,
         };
-        Ok(Opened { objects, plan, question, store })
+        Ok(Opened { objects, plan, question, store, _folder: made })
+    }
+
+    fn objects(&self, config: &Config) -> anyhow::Result<(Arc<dyn Objects>, Option<TempDir>)> {
+        if let Some(recording) = &self.recording {
+            let folder = tempfile::tempdir().context("cannot make a folder for the recording's lake")?;
+            let (objects, kept) = recorded::keep(recording, folder.path())?;
+            let mut said = std::io::stderr();
+            writeln!(said, "{} values of {} patients; {} more would have been refused", kept.values, kept.patients, kept.refused)?;
+            return Ok((objects, Some(folder)));
+        }
+        let folder = self.lake.clone().unwrap_or_else(|| config.path(&config.lake.path));
+        usage(folder.join("raw").is_dir(), || format!("{} holds no lake: there is no folder `raw` in it", folder.display()))?;
+        let objects = LocalObjects::open(&folder).with_context(|| format!("cannot open the lake {}", folder.display()))?;
+        Ok((Arc::new(objects), None))
     }
 
     async fn cohort(&self, store: Option<&Store>) -> anyhow::Result<Option<BTreeSet<PatientId>>> {

@@ -13,6 +13,7 @@ mod detection;
 mod exposure;
 mod files;
 mod partition;
+mod recorded;
 mod report;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -31,6 +32,7 @@ pub use alerts::{Alert, End};
 pub use burden::{Burden, OfRule, TopPatients};
 pub use compare::{Differences, compare, compare_exactly};
 pub use detection::{Detected, Detection, EventOutcome, Labelled, Quartiles, detect};
+pub use recorded::{RecordedError, write_inputs};
 pub use report::{Question, Report, Side, report};
 
 /// The rules by which it is decided.
