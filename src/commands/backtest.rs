@@ -50,7 +50,8 @@ pub async fn run(args: Backtest) -> anyhow::Result<()> {
     }
     let mut opened = args.history.open().await?;
     opened.plan = opened.plan.warm_for(&rules)?;
-    let outcome = opened.run("rule backtest", &rules).await?;
+    let tried = rules.clone();
+    let outcome = opened.run("rule backtest", move |objects, plan, _, progress| backtest::run(objects, plan, &tried, progress)).await?;
     let report = backtest::report(&opened.plan, &opened.question, &rules, &outcome).context("nothing was tried")?;
     if let Some(file) = &args.alerts {
         let trial = outcome.trials.first().map_or(&[][..], |trial| &trial.alerts);

@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::tz::TimeZone;
-use processor::backtest::{self, Labelled, Outcome, Plan, Progress, Question, Rules, WarmUp};
+use processor::backtest::{Labelled, Plan, Progress, Question, WarmUp};
 use processor::objects::{LocalObjects, Objects};
 use schemas::{Arrived, EventTime, PatientId};
 use store::Store;
@@ -133,16 +133,21 @@ impl History {
 }
 
 impl Opened {
-    /// Every rule set over the lake, with a bar on a terminal; a signal cancels it. Whose data was read stands in the audit before anything of it is shown.
-    pub async fn run(&self, what: &str, rules: &[Rules]) -> anyhow::Result<Outcome> {
+    /// Something over the lake, with a bar on a terminal; a signal cancels it. That it was read stands in the audit before anything of it is shown.
+    pub async fn run<T, E, F>(&self, what: &str, work: F) -> anyhow::Result<T>
+    where
+        F: FnOnce(&Arc<dyn Objects>, &Plan, &Question, &Progress) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: std::error::Error + Send + Sync + 'static,
+    {
         if let Some(store) = &self.store {
             let whose = self.plan.patients.as_ref().map_or_else(|| "every patient".to_owned(), |patients| format!("{} patients", patients.len()));
             let entry = AuditEntry { at: now(), person: console(), action: "read.history".to_owned(), patient: None, detail: format!("{what} over {whose}") };
             store.audit(&entry).await?;
         }
         let progress = Arc::new(Progress::default());
-        let (objects, plan, rules, told) = (self.objects.clone(), self.plan.clone(), rules.to_vec(), progress.clone());
-        let mut work = tokio::task::spawn_blocking(move || backtest::run(&objects, &plan, &rules, &told));
+        let (objects, plan, question, told) = (self.objects.clone(), self.plan.clone(), self.question.clone(), progress.clone());
+        let mut work = tokio::task::spawn_blocking(move || work(&objects, &plan, &question, &told));
         let stop = serve::on_signal()?;
         let bar = bar();
         let outcome = loop {

@@ -12,6 +12,7 @@ pub mod rule;
 pub mod serve;
 pub mod simulate;
 pub mod status;
+pub mod sweep;
 pub mod user;
 pub mod ward;
 pub mod watch;

@@ -23,6 +23,8 @@ pub enum RuleCommand {
     },
     /// Tries rules on the history in the lake: what they would have told, and what that would have cost
     Backtest(Box<super::backtest::Backtest>),
+    /// Tries one rule on history with every threshold and hold of a grid
+    Sweep(Box<super::sweep::Sweep>),
     /// Prints the rules in force, as a file that `load` takes
     Show {
         #[arg(long, default_value = "vigil.toml")]
@@ -48,6 +50,7 @@ pub async fn run(command: RuleCommand) -> anyhow::Result<()> {
             output::tell(&json!({"version": version, "rules": count}), words)?;
         }
         RuleCommand::Backtest(backtest) => super::backtest::run(*backtest).await?,
+        RuleCommand::Sweep(sweep) => super::sweep::run(*sweep).await?,
         RuleCommand::Show { config } => {
             let store = installation::open_store(&Config::load(&config)?).await?;
             let rules = store.rules().await?;

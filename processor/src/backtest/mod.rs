@@ -12,6 +12,7 @@ mod decode;
 mod detection;
 mod exposure;
 mod files;
+mod grid;
 mod partition;
 mod recorded;
 mod report;
@@ -32,8 +33,9 @@ pub use alerts::{Alert, End};
 pub use burden::{Burden, OfRule, TopPatients};
 pub use compare::{Differences, compare, compare_exactly};
 pub use detection::{Detected, Detection, EventOutcome, Labelled, Quartiles, detect};
+pub use grid::{Grid, GridError, Point, Sweep};
 pub use recorded::{RecordedError, write_inputs};
-pub use report::{Question, Report, Side, report};
+pub use report::{OfData, Period, Question, Report, Side, report};
 
 /// The rules by which it is decided.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::burden::{Burden, burden};
 use super::compare::{Differences, compare};
 use super::detection::{Detection, Labelled, detect};
-use super::{Outcome, Plan, Rules, Trial, WarmUp, hash};
+use super::{Data, Outcome, Plan, Rules, Trial, WarmUp, hash};
 
 /// What is asked of the alerts, beside how many there are.
 #[derive(Clone, Debug)]
@@ -106,33 +106,40 @@ pub fn report(plan: &Plan, question: &Question, rules: &[Rules], outcome: &Outco
     let mut sides = rules.iter().zip(&outcome.trials);
     let (rules, trial) = sides.next()?;
     let against = sides.next();
-    let data = &outcome.data;
     Some(Report {
         engine: engine::VERSION,
         horizon_s: plan.engine.horizon.as_seconds(),
-        period: Period {
-            from: (plan.from > Arrived::MIN).then_some(plan.from),
-            to: (plan.to < Arrived::MAX).then_some(plan.to),
-            warm_up_s: match plan.warm_up {
-                WarmUp::All => None,
-                WarmUp::Span(span) => Some(span.as_seconds()),
-            },
-            timezone: question.zone.iana_name().unwrap_or("UTC").to_owned(),
-        },
-        data: OfData {
-            hash: data.hash.clone(),
-            files: data.files,
-            rows: data.rows,
-            readings: data.readings,
-            first_arrived: data.first_arrived,
-            last_arrived: data.last_arrived,
-            cohort: plan.patients.as_ref().map(|patients| patients.len() as u64),
-            patients: data.watched.len() as u64,
-            patient_days: data.watched.values().map(|(days, _)| days).sum(),
-            patient_hours: data.watched.values().map(|(_, hours)| hours).sum(),
-        },
+        period: period_of(plan, question),
+        data: data_of(plan, &outcome.data),
         trial: side(rules, trial),
         differences: against.map(|(_, there)| compare(plan, trial, there)),
         against: against.map(|(rules, trial)| side(rules, trial)),
     })
+}
+
+pub(super) fn period_of(plan: &Plan, question: &Question) -> Period {
+    Period {
+        from: (plan.from > Arrived::MIN).then_some(plan.from),
+        to: (plan.to < Arrived::MAX).then_some(plan.to),
+        warm_up_s: match plan.warm_up {
+            WarmUp::All => None,
+            WarmUp::Span(span) => Some(span.as_seconds()),
+        },
+        timezone: question.zone.iana_name().unwrap_or("UTC").to_owned(),
+    }
+}
+
+pub(super) fn data_of(plan: &Plan, data: &Data) -> OfData {
+    OfData {
+        hash: data.hash.clone(),
+        files: data.files,
+        rows: data.rows,
+        readings: data.readings,
+        first_arrived: data.first_arrived,
+        last_arrived: data.last_arrived,
+        cohort: plan.patients.as_ref().map(|patients| patients.len() as u64),
+        patients: data.watched.len() as u64,
+        patient_days: data.watched.values().map(|(days, _)| days).sum(),
+        patient_hours: data.watched.values().map(|(_, hours)| hours).sum(),
+    }
 }
