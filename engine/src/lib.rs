@@ -7,6 +7,7 @@
 mod api;
 mod decide;
 mod engine;
+mod explain;
 mod fold;
 mod rules;
 mod series;
@@ -14,6 +15,7 @@ mod snapshot;
 
 pub use api::{Arrival, Breach, Config, Latest, OpenAlert, Output, Sample, SnapshotError, Stats};
 pub use engine::Engine;
+pub use explain::{Explained, Explanation, Paused, Said, Used, Verdict};
 pub use rules::{Diagnostic, Diagnostics, Function, Rule, RuleBook, RuleKind, Severity, compile};
 
 /// The rules an installation starts with; each names the public source of its numbers.

@@ -101,8 +101,8 @@ fn print(args: &Backtest, report: &Report, recorded: Option<&str>) -> anyhow::Re
 
 fn write_alerts(file: &PathBuf, plan: &Plan, alerts: &[Alert]) -> anyhow::Result<()> {
     let mut csv = csv::Writer::from_path(file).with_context(|| format!("cannot write {}", file.display()))?;
-    csv.write_record(["alert", "patient", "rule", "priority", "technical", "pages", "late", "since", "raised_at", "heard_at", "ended_at", "end"])?;
-    for alert in alerts.iter().filter(|alert| alert.heard_at >= plan.from && alert.heard_at < plan.to) {
+    csv.write_record(["alert", "patient", "rule", "priority", "technical", "pages", "late", "since", "raised_at", "heard_at", "known_at", "ended_at", "end"])?;
+    for alert in alerts.iter().filter(|alert| alert.known_at >= plan.from && alert.known_at < plan.to) {
         let end = serde_json::to_value(alert.end)?;
         csv.write_record([
             alert.alert.to_string(),
@@ -115,6 +115,7 @@ fn write_alerts(file: &PathBuf, plan: &Plan, alerts: &[Alert]) -> anyhow::Result
             alert.since.to_string(),
             alert.raised_at.to_string(),
             alert.heard_at.to_string(),
+            alert.known_at.to_string(),
             alert.ended_at.map(|ended| ended.to_string()).unwrap_or_default(),
             end.as_str().unwrap_or_default().to_owned(),
         ])?;

@@ -3,6 +3,7 @@ pub mod certify;
 pub mod decode;
 pub mod demo;
 pub mod device;
+pub mod explain;
 pub mod history;
 pub mod import;
 pub mod init;

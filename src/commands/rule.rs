@@ -25,6 +25,8 @@ pub enum RuleCommand {
     Backtest(Box<super::backtest::Backtest>),
     /// Tries one rule on history with every threshold and hold of a grid
     Sweep(Box<super::sweep::Sweep>),
+    /// Says why a rule had or had not raised for a patient
+    Explain(super::explain::Explain),
     /// Prints the rules in force, as a file that `load` takes
     Show {
         #[arg(long, default_value = "vigil.toml")]
@@ -51,6 +53,7 @@ pub async fn run(command: RuleCommand) -> anyhow::Result<()> {
         }
         RuleCommand::Backtest(backtest) => super::backtest::run(*backtest).await?,
         RuleCommand::Sweep(sweep) => super::sweep::run(*sweep).await?,
+        RuleCommand::Explain(explain) => super::explain::run(explain).await?,
         RuleCommand::Show { config } => {
             let store = installation::open_store(&Config::load(&config)?).await?;
             let rules = store.rules().await?;

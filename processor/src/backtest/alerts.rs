@@ -27,18 +27,21 @@ pub struct Alert {
     pub late: bool,
     pub since: EventTime,
     pub raised_at: EventTime,
-    /// When it could be known, by the journal's clock: lead times are counted from here.
+    /// As the transition says.
     pub heard_at: Arrived,
+    /// When it could be known, by the journal's clock: lead times are counted from here. Later than `heard_at` where what came afterwards shows
+    /// that a hold had been met before.
+    pub known_at: Arrived,
     pub ended_at: Option<EventTime>,
     pub end: End,
     #[serde(skip)]
-    pub(super) ended_heard: Option<Arrived>,
+    pub(super) ended_known: Option<Arrived>,
 }
 
 impl Alert {
     /// Whether it was told and not over at this time, as one could know then.
     pub fn stands_at(&self, time: Arrived) -> bool {
-        self.heard_at <= time && self.ended_heard.is_none_or(|ended| ended > time)
+        self.known_at <= time && self.ended_known.is_none_or(|ended| ended > time)
     }
 }
 
@@ -52,10 +55,12 @@ pub struct Alerts {
 
 impl Alerts {
     /// Vigil's own are no burden to anybody.
-    pub fn hear(&mut self, transition: &Transition) {
+    /// `before`: the clock before the input that caused it. What was due earlier is known no sooner.
+    pub fn hear(&mut self, transition: &Transition, before: Arrived) {
         if transition.rule.as_str() == CANARY_RULE {
             return;
         }
+        let known_at = transition.heard_at.max(before);
         let end = match transition.kind {
             TransitionKind::Raised => {
                 self.open.insert(transition.alert, self.all.len());
@@ -73,9 +78,10 @@ impl Alerts {
                     since: transition.since,
                     raised_at: transition.at,
                     heard_at: transition.heard_at,
+                    known_at,
                     ended_at: None,
                     end: End::Open,
-                    ended_heard: None,
+                    ended_known: None,
                 });
                 return;
             }
@@ -86,7 +92,7 @@ impl Alerts {
         if let Some(alert) = self.open.remove(&transition.alert).and_then(|at| self.all.get_mut(at)) {
             alert.end = end;
             alert.ended_at = Some(transition.at);
-            alert.ended_heard = Some(transition.heard_at);
+            alert.ended_known = Some(known_at);
         }
     }
 

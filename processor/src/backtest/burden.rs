@@ -62,12 +62,12 @@ pub struct TopPatients {
 pub fn burden(plan: &Plan, data: &Data, trial: &Trial, zone: &TimeZone) -> Burden {
     let days: u64 = data.watched.values().map(|(days, _)| days).sum();
     let per_day = |n: u64| if days == 0 { 0.0 } else { n as f64 / days as f64 };
-    let counted: Vec<&Alert> = trial.alerts.iter().filter(|alert| alert.heard_at >= plan.from && alert.heard_at < plan.to).collect();
+    let counted: Vec<&Alert> = trial.alerts.iter().filter(|alert| alert.known_at >= plan.from && alert.known_at < plan.to).collect();
     let count = |of: &dyn Fn(&Alert) -> bool| counted.iter().filter(|alert| of(alert)).count() as u64;
     let mut by_hour = [0; 24];
     let mut by_priority: BTreeMap<Priority, u64> = [Priority::Low, Priority::Medium, Priority::High].map(|priority| (priority, 0)).into();
     for alert in counted.iter().filter(|alert| !alert.technical) {
-        if let Some(slot) = by_hour.get_mut(hour(alert.heard_at, zone)) {
+        if let Some(slot) = by_hour.get_mut(hour(alert.known_at, zone)) {
             *slot += 1;
         }
         *by_priority.entry(alert.priority).or_default() += 1;

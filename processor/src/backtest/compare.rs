@@ -45,7 +45,7 @@ const fn exactly(alert: &Alert) -> (AlertId, EventTime, Arrived) {
 }
 
 fn counted(plan: &Plan, alert: &Alert) -> bool {
-    alert.heard_at >= plan.from && alert.heard_at < plan.to
+    alert.known_at >= plan.from && alert.known_at < plan.to
 }
 
 fn by_condition(trial: &Trial) -> BTreeMap<(&PatientId, &RuleId), Vec<&Alert>> {

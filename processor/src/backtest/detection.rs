@@ -92,7 +92,7 @@ pub fn detect(plan: &Plan, data: &Data, trial: &Trial, labels: &[Labelled], wind
     }
     let leads: Vec<f64> = per_event.iter().filter_map(|event| event.lead_hours).collect();
     let (events, detected) = (per_event.len() as u64, leads.len() as u64);
-    let counted: Vec<&&Alert> = alerts.iter().filter(|alert| alert.heard_at >= plan.from && alert.heard_at < plan.to).collect();
+    let counted: Vec<&&Alert> = alerts.iter().filter(|alert| alert.known_at >= plan.from && alert.known_at < plan.to).collect();
     let about_one = |alert: &Alert| labels.iter().any(|label| label.patient == alert.patient && about(alert, label, window));
     let false_alerts = counted.iter().filter(|alert| !about_one(alert)).count() as u64;
     let days: u64 = data.watched.values().map(|(days, _)| days).sum();
@@ -115,7 +115,7 @@ pub fn detect(plan: &Plan, data: &Data, trial: &Trial, labels: &[Labelled], wind
 
 /// Heard in `[event − window, event)`.
 fn about(alert: &Alert, label: &Labelled, window: Micros) -> bool {
-    let lead = label.time - alert.heard_at.as_event();
+    let lead = label.time - alert.known_at.as_event();
     lead > Micros::ZERO && lead <= window
 }
 
@@ -123,7 +123,7 @@ fn about(alert: &Alert, label: &Labelled, window: Micros) -> bool {
 fn first_in_window<'a>(alerts: &[&'a Alert], label: &Labelled, window: Micros) -> Option<(Micros, &'a Alert)> {
     let begins = Arrived(label.time.0.saturating_sub(window.0));
     let lead = |alert: &&'a Alert| {
-        let lead = if alert.stands_at(begins) { window } else { label.time - alert.heard_at.as_event() };
+        let lead = if alert.stands_at(begins) { window } else { label.time - alert.known_at.as_event() };
         (lead > Micros::ZERO && lead <= window).then_some((lead, *alert))
     };
     alerts.iter().filter_map(lead).max_by_key(|(lead, alert)| (*lead, std::cmp::Reverse(alert.alert)))
@@ -166,9 +166,10 @@ mod tests {
             since: EventTime(at(hour)),
             raised_at: EventTime(at(hour)),
             heard_at: Arrived(at(hour)),
+            known_at: Arrived(at(hour)),
             ended_at: ended.map(|ended| EventTime(at(ended))),
             end: if ended.is_some() { End::Cleared } else { End::Open },
-            ended_heard: ended.map(|ended| Arrived(at(ended))),
+            ended_known: ended.map(|ended| Arrived(at(ended))),
         }
     }
 

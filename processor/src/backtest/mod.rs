@@ -10,12 +10,14 @@ mod burden;
 mod compare;
 mod decode;
 mod detection;
+mod explain;
 mod exposure;
 mod files;
 mod grid;
-mod partition;
 mod recorded;
 mod report;
+mod stream;
+mod trial;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::num::NonZero;
@@ -33,6 +35,7 @@ pub use alerts::{Alert, End};
 pub use burden::{Burden, OfRule, TopPatients};
 pub use compare::{Differences, compare, compare_exactly};
 pub use detection::{Detected, Detection, EventOutcome, Labelled, Quartiles, detect};
+pub use explain::{Asked, ExplainError, Later, Past, Told, explain};
 pub use grid::{Grid, GridError, Point, Sweep};
 pub use recorded::{RecordedError, write_inputs};
 pub use report::{OfData, Period, Question, Report, Side, report};
@@ -204,7 +207,7 @@ pub fn run(objects: &Arc<dyn Objects>, plan: &Plan, rules: &[Rules], progress: &
         loop {
             let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let Some((partition, files)) = next else { return Ok(()) };
-            match partition::run(objects, plan, rules, partition, &files, progress) {
+            match trial::run(objects, plan, rules, partition, &files, progress) {
                 Ok(part) => done.lock().unwrap_or_else(PoisonError::into_inner).push((partition, part)),
                 Err(error) => {
                     // the others need not go on
@@ -230,19 +233,19 @@ fn book(rules: &Rules) -> Result<Option<RuleBook>, Diagnostics> {
     }
 }
 
-fn together(plan: &Plan, books: &[Option<RuleBook>], parts: impl Iterator<Item = partition::Part>) -> Result<Outcome, BacktestError> {
+fn together(plan: &Plan, books: &[Option<RuleBook>], parts: impl Iterator<Item = trial::Part>) -> Result<Outcome, BacktestError> {
     let mut data =
         Data { files: 0, rows: 0, readings: 0, first_arrived: Arrived::MAX, last_arrived: Arrived::MIN, hash: String::new(), watched: BTreeMap::new() };
     let mut manifest = String::new();
     let mut trials: Vec<Trial> = books.iter().map(|book| Trial { alerts: Vec::new(), names: named(book.as_ref()), stats: Stats::default() }).collect();
     for part in parts {
-        data.files += part.files;
-        data.rows += part.rows;
+        data.files += part.read.files;
+        data.rows += part.read.rows;
         data.readings += part.exposure.readings;
-        data.first_arrived = data.first_arrived.min(part.first_arrived);
-        data.last_arrived = data.last_arrived.max(part.last_arrived);
+        data.first_arrived = data.first_arrived.min(part.first_arrived.unwrap_or(Arrived::MAX));
+        data.last_arrived = data.last_arrived.max(part.read.last_arrived);
         data.watched.extend(part.exposure.per_patient());
-        manifest += &part.manifest;
+        manifest += &part.read.manifest;
         for (trial, (alerts, stats)) in trials.iter_mut().zip(part.lanes) {
             let (alerts, names): (Vec<Alert>, HashMap<_, _>) = alerts.into_parts();
             trial.alerts.extend(alerts);
@@ -255,9 +258,11 @@ fn together(plan: &Plan, books: &[Option<RuleBook>], parts: impl Iterator<Item =
     if data.files == 0 {
         return Err(BacktestError::Before { to: plan.to });
     }
+    // of a cohort of whom nothing ever came
+    data.first_arrived = data.first_arrived.min(data.last_arrived);
     data.hash = hash(manifest);
     for trial in &mut trials {
-        trial.alerts.sort_by(|a, b| (a.heard_at, &a.patient, &a.rule, a.raised_at, a.alert).cmp(&(b.heard_at, &b.patient, &b.rule, b.raised_at, b.alert)));
+        trial.alerts.sort_by(|a, b| (a.known_at, &a.patient, &a.rule, a.raised_at, a.alert).cmp(&(b.known_at, &b.patient, &b.rule, b.raised_at, b.alert)));
     }
     Ok(Outcome { data, trials })
 }

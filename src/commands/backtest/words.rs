@@ -145,7 +145,7 @@ fn differ(differences: &Differences, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "\nboth tell {} alerts; {} are only in the trial, {} only in the other", differences.both, here.len(), there.len())?;
     for (side, alerts) in [("only trial", here), ("only other", there)] {
         for alert in alerts.iter().take(SHOWN) {
-            writeln!(out, "  {side}  {}  {}  {}  {}", alert.heard_at, alert.patient, alert.rule, priority(alert.priority))?;
+            writeln!(out, "  {side}  {}  {}  {}  {}", alert.known_at, alert.patient, alert.rule, priority(alert.priority))?;
         }
         if alerts.len() > SHOWN {
             writeln!(out, "  … {} more", alerts.len() - SHOWN)?;
