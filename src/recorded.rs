@@ -86,6 +86,7 @@ fn enrolment(patient: PatientId, at: EventTime) -> Settings {
         version: 1,
         monitored: true,
         limits: BTreeMap::new(),
+        limits_until: BTreeMap::new(),
         oxygen_l_min: None,
         news2_scale: 1,
         pauses: Vec::new(),

@@ -343,6 +343,8 @@ pub(crate) struct SettingsView {
     pub version: u64,
     pub monitored: bool,
     pub limits: BTreeMap<String, f64>,
+    /// Of the limits that end by themselves: until when.
+    pub limits_until: BTreeMap<String, Time>,
     /// 0 is on air, `null` is unknown.
     #[schema(required = true)]
     pub oxygen_l_min: Option<f64>,
@@ -372,6 +374,7 @@ impl From<&Settings> for SettingsView {
             version: s.version,
             monitored: s.monitored,
             limits: s.limits.clone(),
+            limits_until: s.limits_until.iter().map(|(name, until)| (name.clone(), Time(*until))).collect(),
             oxygen_l_min: s.oxygen_l_min,
             news2_scale: s.news2_scale,
             pauses: s.pauses.iter().map(|p| PauseView { from: p.from.into(), until: p.until.map(Time), reason: p.reason.clone() }).collect(),

@@ -14,9 +14,11 @@ use schemas::{AlertId, Arrived, EventTime, Metric, Micros, PatientId, Pause, Pri
 use serde::Serialize;
 
 use crate::api::Sample;
+use crate::compose;
 use crate::engine::Engine;
 use crate::fold::Row;
-use crate::rules::{Column, Predicate, Rule, RuleKind, Source};
+use crate::panes::Day;
+use crate::rules::{Column, Function, Predicate, Rule, RuleKind, Source};
 
 /// What is known of one rule and one patient at the engine's clock.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -25,6 +27,8 @@ pub struct Explanation {
     pub rule: RuleId,
     pub rule_name: String,
     pub priority: Priority,
+    /// On trial: nobody is told.
+    pub shadow: bool,
     pub rules_version: u64,
     /// The engine's clock: nothing that arrived later is in here.
     pub known_at: Arrived,
@@ -60,6 +64,10 @@ pub enum Verdict {
         since: EventTime,
         heard_at: Arrived,
         raises_at: Option<Arrived>,
+    },
+    /// True, and a more urgent alert of the same condition is open.
+    Silenced {
+        by: RuleId,
     },
     /// True, and yet not raised: told already as over, or held back.
     TrueAndSilent,
@@ -114,6 +122,9 @@ pub struct Explained {
     pub to: Option<EventTime>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub samples: Vec<Used>,
+    /// Of a width in days, instead of samples: what each day has that may be looked at, the row's own too.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub days: Vec<Day>,
     /// Of a limit: this patient's own, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub own_limit: Option<bool>,
@@ -148,6 +159,7 @@ impl Engine {
             rule: rule.id.clone(),
             rule_name: rule.name.clone(),
             priority: rule.priority,
+            shadow: rule.is_shadow(),
             rules_version: self.rules_version(),
             known_at: self.clock(),
             verdict: Verdict::NothingHeard,
@@ -186,10 +198,13 @@ impl Engine {
             let last = decided.and_then(|decided| decided.news.get(metric).copied());
             return Verdict::Heard { last, raises_at: state.and_then(|state| state.due) };
         }
+        let open = |other: &&Rule| decided.and_then(|decided| decided.rules.get(&other.id)).is_some_and(|state| state.open.is_some());
+        let urgent = || compose::superiors(&self.book, rule).find(open).map(|other| other.id.clone());
         match (&explanation.when, explanation.row_at) {
             (_, None) => Verdict::NothingHeard,
             // it was measured in a pause that is over
             (None, Some(_)) => Verdict::Paused,
+            (Some(Said { says: Some(true), .. }), _) if let Some(by) = urgent() => Verdict::Silenced { by },
             (Some(when), _) => match (when.says, state.and_then(|state| state.pending)) {
                 (Some(true), Some(pending)) => Verdict::Holding { since: pending.since, heard_at: pending.heard, raises_at: state.and_then(|state| state.due) },
                 (Some(true), None) => Verdict::TrueAndSilent,
@@ -208,15 +223,26 @@ impl Engine {
             after: None,
             to: None,
             samples: Vec::new(),
+            days: Vec::new(),
             own_limit: None,
         };
-        match &column.source {
-            Source::Limit { name, .. } => explained.own_limit = Some(self.settings(patient).is_some_and(|settings| settings.limits.contains_key(name))),
-            Source::Windowed { metric, width, .. } => {
-                let after = at - *width;
-                explained.metric = Some(*metric);
-                (explained.after, explained.to) = (Some(after), Some(at));
-                explained.samples = self.used(patient, *metric, after, at);
+        let settings = self.settings(patient);
+        if let Source::Limit { name, .. } = &column.source {
+            explained.own_limit = Some(settings.is_some_and(|settings| settings.limit(name, at).is_some()));
+        }
+        if let Source::Days { function, metric, days, zone } = &column.source {
+            let (first, until) = match function {
+                Function::Baseline => (i64::from(*days), zone.day_of(at)),
+                _ => (i64::from(*days) - 1, at + Micros(1)),
+            };
+            explained.days = self.days(patient, *metric, zone.days_before(at, first)).into_iter().filter(|day| day.start() < until).collect();
+        }
+        if let Some(metric) = column.source.metric() {
+            let after = at - column.source.width();
+            explained.metric = Some(metric);
+            (explained.after, explained.to) = (Some(after), Some(at));
+            if explained.days.is_empty() {
+                explained.samples = self.used(patient, metric, after, at);
             }
         }
         explained

@@ -101,7 +101,22 @@ fn print(args: &Backtest, report: &Report, recorded: Option<&str>) -> anyhow::Re
 
 fn write_alerts(file: &PathBuf, plan: &Plan, alerts: &[Alert]) -> anyhow::Result<()> {
     let mut csv = csv::Writer::from_path(file).with_context(|| format!("cannot write {}", file.display()))?;
-    csv.write_record(["alert", "patient", "rule", "priority", "technical", "pages", "late", "since", "raised_at", "heard_at", "known_at", "ended_at", "end"])?;
+    csv.write_record([
+        "alert",
+        "patient",
+        "rule",
+        "priority",
+        "technical",
+        "shadow",
+        "pages",
+        "late",
+        "since",
+        "raised_at",
+        "heard_at",
+        "known_at",
+        "ended_at",
+        "end",
+    ])?;
     for alert in alerts.iter().filter(|alert| alert.known_at >= plan.from && alert.known_at < plan.to) {
         let end = serde_json::to_value(alert.end)?;
         csv.write_record([
@@ -110,6 +125,7 @@ fn write_alerts(file: &PathBuf, plan: &Plan, alerts: &[Alert]) -> anyhow::Result
             alert.rule.to_string(),
             words::priority(alert.priority).to_owned(),
             alert.technical.to_string(),
+            alert.shadow.to_string(),
             alert.pages.to_string(),
             alert.late.to_string(),
             alert.since.to_string(),

@@ -39,6 +39,7 @@ pub mod moves;
 pub mod notifications;
 pub mod positions;
 pub mod registry;
+pub mod rule_changes;
 pub mod secrets;
 pub mod settings;
 pub mod timers;

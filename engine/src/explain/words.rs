@@ -51,6 +51,9 @@ impl Display for Explanation {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} ({}), patient {}, as known at {}", self.rule_name, self.rule, self.patient, self.known_at)?;
         writeln!(f, "{}", self.sentence())?;
+        if self.shadow {
+            writeln!(f, "The rule is on trial: nobody is told.")?;
+        }
         for (name, said) in [("when", &self.when), ("clear", &self.clear)] {
             if let Some(said) = said {
                 condition(f, name, said, 0)?;
@@ -87,6 +90,7 @@ impl Explanation {
                     raises_at.map_or_else(String::new, |due| format!(" It raises at {} if nothing speaks against it until then.", time(due.as_event(), now)));
                 format!("Not raised yet: it is so since {}, and must hold for {}.{next}", time(*since, now), schemas::Micros::seconds(self.hold_s))
             }
+            Verdict::Silenced { by } => format!("Not raised, although it is so: a more urgent alert of the same condition is open, of {by}."),
             Verdict::TrueAndSilent => "Not raised, although it is so: it was told already as over, or another alert stands for it.".to_owned(),
             Verdict::NotSo => "Not raised: it is not so.".to_owned(),
             Verdict::TooLittleEvidence => format!("Not raised: too little was measured to say. {}", self.lacking()),
@@ -129,6 +133,10 @@ impl Explanation {
             write!(f, ", after {} up to {}", time(after, now), time(to, now))?;
         }
         writeln!(f)?;
+        for day in &column.days {
+            let mean = value(Some(day.mean()));
+            writeln!(f, "  day from {}: {} readings, mean {mean}, {} to {}, last {}", day.start(), day.count, day.lowest, day.highest, day.last)?;
+        }
         let skipped = if column.samples.len() > SHOWN { column.samples.len() - SHOWN } else { 0 };
         if skipped > 0 {
             writeln!(f, "  {skipped} before:  {}", range(column.samples.get(..skipped).unwrap_or_default()))?;

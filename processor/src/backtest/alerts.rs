@@ -22,6 +22,8 @@ pub struct Alert {
     pub priority: Priority,
     /// About a device, not about a body.
     pub technical: bool,
+    /// Of a rule on trial: in nobody's list.
+    pub shadow: bool,
     /// People would have been called.
     pub pages: bool,
     pub late: bool,
@@ -73,7 +75,8 @@ impl Alerts {
                     rule: transition.rule.clone(),
                     priority: transition.priority,
                     technical: transition.technical,
-                    pages: transition.pages,
+                    shadow: transition.shadow,
+                    pages: transition.pages && !transition.shadow,
                     late: transition.late,
                     since: transition.since,
                     raised_at: transition.at,

@@ -15,9 +15,11 @@ const NAMED: usize = 10;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Burden {
-    /// Raised in the period, about a body.
+    /// Raised in the period, about a body, by live rules.
     pub alerts: u64,
     pub per_patient_day: f64,
+    /// Raised by rules on trial; they are in no other number but their rule's.
+    pub shadow: u64,
     /// Of all alerts, technical ones too, those that call people.
     pub pages: u64,
     pub pages_per_patient_day: f64,
@@ -41,6 +43,7 @@ pub struct OfRule {
     pub name: String,
     pub priority: Priority,
     pub technical: bool,
+    pub shadow: bool,
     pub alerts: u64,
     pub per_patient_day: f64,
     /// Minutes from raised to over, of those that were over: the middle one.
@@ -63,10 +66,11 @@ pub fn burden(plan: &Plan, data: &Data, trial: &Trial, zone: &TimeZone) -> Burde
     let days: u64 = data.watched.values().map(|(days, _)| days).sum();
     let per_day = |n: u64| if days == 0 { 0.0 } else { n as f64 / days as f64 };
     let counted: Vec<&Alert> = trial.alerts.iter().filter(|alert| alert.known_at >= plan.from && alert.known_at < plan.to).collect();
-    let count = |of: &dyn Fn(&Alert) -> bool| counted.iter().filter(|alert| of(alert)).count() as u64;
+    let (shadow, told): (Vec<&Alert>, Vec<&Alert>) = counted.iter().partition(|alert| alert.shadow);
+    let count = |of: &dyn Fn(&Alert) -> bool| told.iter().filter(|alert| of(alert)).count() as u64;
     let mut by_hour = [0; 24];
     let mut by_priority: BTreeMap<Priority, u64> = [Priority::Low, Priority::Medium, Priority::High].map(|priority| (priority, 0)).into();
-    for alert in counted.iter().filter(|alert| !alert.technical) {
+    for alert in told.iter().filter(|alert| !alert.technical) {
         if let Some(slot) = by_hour.get_mut(hour(alert.known_at, zone)) {
             *slot += 1;
         }
@@ -81,6 +85,7 @@ pub fn burden(plan: &Plan, data: &Data, trial: &Trial, zone: &TimeZone) -> Burde
             name: name.clone(),
             priority: *priority,
             technical: mine.first().is_some_and(|alert| alert.technical),
+            shadow: mine.first().is_some_and(|alert| alert.shadow),
             alerts: mine.len() as u64,
             per_patient_day: per_day(mine.len() as u64),
             median_minutes: super::detection::quantile(&minutes, 0.5),
@@ -90,6 +95,7 @@ pub fn burden(plan: &Plan, data: &Data, trial: &Trial, zone: &TimeZone) -> Burde
     Burden {
         alerts,
         per_patient_day: per_day(alerts),
+        shadow: shadow.len() as u64,
         pages,
         pages_per_patient_day: per_day(pages),
         technical: count(&|alert| alert.technical),
@@ -99,7 +105,7 @@ pub fn burden(plan: &Plan, data: &Data, trial: &Trial, zone: &TimeZone) -> Burde
         by_priority,
         by_rule: trial.names.iter().map(of_rule).collect(),
         by_hour,
-        top_patients: top(data, &counted),
+        top_patients: top(data, &told),
     }
 }
 

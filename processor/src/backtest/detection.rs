@@ -60,7 +60,7 @@ pub struct EventOutcome {
     pub first_rule: Option<RuleId>,
 }
 
-/// Alerts about bodies only: silence foretells nothing.
+/// Alerts about bodies only: silence foretells nothing. Of rules on trial it is said what each alone would have seen.
 pub fn detect(plan: &Plan, data: &Data, trial: &Trial, labels: &[Labelled], window: Micros) -> Detection {
     let alerts: Vec<&Alert> = trial.alerts.iter().filter(|alert| !alert.technical).collect();
     let mut of: BTreeMap<&PatientId, Vec<&Alert>> = BTreeMap::new();
@@ -72,7 +72,8 @@ pub fn detect(plan: &Plan, data: &Data, trial: &Trial, labels: &[Labelled], wind
     let per_event: Vec<EventOutcome> = labels
         .iter()
         .map(|label| {
-            let first = first_in_window(of.get(&label.patient).map_or(&[][..], Vec::as_slice), label, window);
+            let told: Vec<&Alert> = of.get(&label.patient).into_iter().flatten().copied().filter(|alert| !alert.shadow).collect();
+            let first = first_in_window(&told, label, window);
             EventOutcome {
                 patient: label.patient.clone(),
                 time: label.time,
@@ -92,7 +93,7 @@ pub fn detect(plan: &Plan, data: &Data, trial: &Trial, labels: &[Labelled], wind
     }
     let leads: Vec<f64> = per_event.iter().filter_map(|event| event.lead_hours).collect();
     let (events, detected) = (per_event.len() as u64, leads.len() as u64);
-    let counted: Vec<&&Alert> = alerts.iter().filter(|alert| alert.known_at >= plan.from && alert.known_at < plan.to).collect();
+    let counted: Vec<&&Alert> = alerts.iter().filter(|alert| !alert.shadow && alert.known_at >= plan.from && alert.known_at < plan.to).collect();
     let about_one = |alert: &Alert| labels.iter().any(|label| label.patient == alert.patient && about(alert, label, window));
     let false_alerts = counted.iter().filter(|alert| !about_one(alert)).count() as u64;
     let days: u64 = data.watched.values().map(|(days, _)| days).sum();
@@ -161,6 +162,7 @@ mod tests {
             rule,
             priority: Priority::High,
             technical: false,
+            shadow: false,
             pages: true,
             late: false,
             since: EventTime(at(hour)),

@@ -102,6 +102,7 @@ impl Grid {
                     let known = if known.is_empty() { "none".to_owned() } else { known.into_iter().collect::<Vec<_>>().join(", ") };
                     return Err(GridError::NoLimit { rule: self.rule.clone(), limit: self.limit.clone(), known });
                 }
+                rule.remove("state");
                 rule.remove("hold");
                 if *hold > Micros::ZERO {
                     rule.insert("hold".to_owned(), Value::String(format!("{} s", hold.as_seconds())));

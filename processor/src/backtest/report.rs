@@ -1,7 +1,7 @@
 //! The result: what was asked, of which data, and the answer. Nothing in it depends on when or where it was computed.
 
 use jiff::tz::TimeZone;
-use schemas::{Arrived, Micros};
+use schemas::{Arrived, Micros, RuleId};
 use serde::Serialize;
 
 use super::burden::{Burden, burden};
@@ -73,6 +73,9 @@ pub struct OfData {
 pub struct Side {
     /// SHA-256 of the rules' text; `null`: the rules that stand in the log.
     pub rules: Option<String>,
+    /// Rules of that text that are drafts: they are not evaluated.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub drafts: Vec<RuleId>,
     pub burden: Burden,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detection: Option<Detection>,
@@ -97,6 +100,7 @@ pub fn report(plan: &Plan, question: &Question, rules: &[Rules], outcome: &Outco
             Rules::OfTheLog => None,
             Rules::Trial(toml) => Some(hash(toml)),
         },
+        drafts: drafts(rules),
         burden: burden(plan, &outcome.data, trial, &question.zone),
         detection: question.labels.as_ref().map(|labels| detect(plan, &outcome.data, trial, labels, question.window)),
         late_readings: trial.stats.late,
@@ -115,6 +119,11 @@ pub fn report(plan: &Plan, question: &Question, rules: &[Rules], outcome: &Outco
         differences: against.map(|(_, there)| compare(plan, trial, there)),
         against: against.map(|(rules, trial)| side(rules, trial)),
     })
+}
+
+fn drafts(rules: &Rules) -> Vec<RuleId> {
+    let book = if let Rules::Trial(toml) = rules { engine::compile(toml).ok() } else { None };
+    book.into_iter().flat_map(|book| book.drafts).map(|rule| rule.id).collect()
 }
 
 pub(super) fn period_of(plan: &Plan, question: &Question) -> Period {

@@ -145,6 +145,7 @@ fn settings(patient: &PatientId, version: u64, limits: std::collections::BTreeMa
         version,
         monitored: true,
         limits,
+        limits_until: [].into(),
         oxygen_l_min: None,
         news2_scale: 1,
         pauses,

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use processor::backtest::{Burden, Detection, Differences, Report, Side};
-use schemas::Priority;
+use schemas::{Priority, RuleId};
 
 pub const fn priority(priority: Priority) -> &'static str {
     match priority {
@@ -24,6 +24,10 @@ pub fn write(report: &Report, recorded: Option<&str>, out: &mut impl Write) -> i
     writeln!(out, "hashes    rules {}, data {}, engine {}", rules_of(&report.trial), short(&data.hash), report.engine)?;
     if let Some(against) = &report.against {
         writeln!(out, "against   rules {}", rules_of(against))?;
+    }
+    if !report.trial.drafts.is_empty() {
+        let drafts: Vec<&str> = report.trial.drafts.iter().map(RuleId::as_str).collect();
+        writeln!(out, "not tried {}: drafts; try them with state = \"shadow\" or \"live\"", drafts.join(", "))?;
     }
     if let Some(id) = recorded {
         writeln!(out, "recorded  {id}")?;
@@ -74,6 +78,9 @@ fn totals(report: &Report) -> comfy_table::Table {
         let of = |priority| side.burden.by_priority.get(&priority).copied().unwrap_or(0);
         format!("{} / {} / {}", of(Priority::High), of(Priority::Medium), of(Priority::Low))
     });
+    if sides.iter().any(|side| side.burden.shadow > 0) {
+        row("of rules on trial", &|side| side.burden.shadow.to_string());
+    }
     row("technical", &|side| side.burden.technical.to_string());
     row("late", &|side| side.burden.late.to_string());
     row("withdrawn", &|side| side.burden.withdrawn.to_string());
@@ -103,7 +110,7 @@ fn by_rule(report: &Report) -> comfy_table::Table {
     for rule in &report.trial.burden.by_rule {
         let mut row = vec![
             rule.rule.to_string(),
-            priority(rule.priority).to_owned(),
+            format!("{}{}", priority(rule.priority), if rule.shadow { ", on trial" } else { "" }),
             rule.alerts.to_string(),
             format!("{:.2}", rule.per_patient_day),
             rule.median_minutes.map_or_else(|| "–".to_owned(), |minutes| format!("{minutes:.0}")),
