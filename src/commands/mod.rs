@@ -1,4 +1,5 @@
 pub mod backtest;
+pub mod activation;
 pub mod certify;
 pub mod decode;
 pub mod demo;

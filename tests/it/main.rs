@@ -8,6 +8,7 @@ mod evidence;
 mod kill;
 mod mimic;
 mod refusals;
+mod rules;
 mod run;
 mod smoke;
 mod test_mode;

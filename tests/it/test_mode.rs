@@ -128,7 +128,7 @@ async fn a_device_under_test_shows_its_verdicts_and_pages_nobody() {
     edit(Path::new(&config), &webhook);
     let rules = folder.path().join("rules.toml");
     std::fs::write(&rules, RULE).unwrap();
-    done(&["rule", "load", rules.to_str().unwrap(), "--config", &config]);
+    done(&["rule", "load", rules.to_str().unwrap(), "--reason", "a test of the test mode", "--config", &config]);
     for patient in ["p1", "p2"] {
         done(&["patient", "add", patient, "--name", "N", "--born", "1950-01-01", "--config", &config]);
     }

@@ -62,7 +62,7 @@ pub fn compile(toml: &str) -> Result<RuleBook, Diagnostics> {
 }
 
 /// Of the rules of a condition the most urgent decides first, in the places that they have: it silences the others.
-pub(crate) fn most_urgent_first(rules: &mut Vec<Rule>) {
+pub(crate) fn most_urgent_first(rules: &mut [Rule]) {
     let conditions: std::collections::BTreeSet<String> = rules.iter().filter_map(|rule| rule.condition.clone()).collect();
     for condition in conditions {
         let places: Vec<usize> = (0..rules.len()).filter(|place| rules[*place].condition.as_ref() == Some(&condition)).collect();
