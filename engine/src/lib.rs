@@ -12,6 +12,7 @@ mod decide;
 mod engine;
 mod explain;
 mod fold;
+pub mod news2;
 mod panes;
 mod rules;
 mod series;

@@ -93,6 +93,11 @@ impl Series {
         (value, count)
     }
 
+    /// The newest that a function looks at, measured in `(t − width, t]`.
+    pub fn newest(&self, t: EventTime, width: Micros, pauses: &[Pause]) -> Option<&Kept> {
+        self.within(t - width, t).rev().find(|s| !s.test && !pauses.iter().any(|pause| pause.covers(s.at)))
+    }
+
     /// `f(m, w)` at `t` for a width in days, and on how many readings it rests.
     pub fn over_days(&self, function: Function, t: EventTime, width: u32, zone: &Zone, needs: u32, pauses: &[Pause]) -> (Option<f64>, u32) {
         let from = panes::begin(function, zone, t, width);

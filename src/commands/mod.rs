@@ -1,6 +1,8 @@
-pub mod backtest;
 pub mod activation;
+pub mod api;
+pub mod backtest;
 pub mod certify;
+pub mod crl;
 pub mod decode;
 pub mod demo;
 pub mod device;
@@ -8,6 +10,7 @@ pub mod explain;
 pub mod history;
 pub mod import;
 pub mod init;
+pub mod observe;
 pub mod patient;
 pub mod replay;
 pub mod rule;

@@ -1,4 +1,4 @@
-//! `vigil patient add`: the registry entry and the first settings, from which on the patient is monitored.
+//! `vigil patient`: the registry entry and the first settings, from which on the patient is monitored.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,6 +20,12 @@ use crate::output;
 pub enum PatientCommand {
     /// Registers a patient, who is monitored from now on
     Add(Add),
+    /// Enters what a person saw or was told, such as consciousness or a blood pressure by telephone
+    Observe(super::observe::Observe),
+    /// Takes a reading back as entered in error
+    Void(super::observe::Unsee),
+    /// Says the early warning score, part by part, and what is missing for it
+    News2(super::observe::Score),
     /// Gives a patient a limit of their own, or the rule's default again when no value is said
     Limit(Limit),
     /// Lists the registered patients
@@ -67,6 +73,9 @@ pub struct Add {
 pub async fn run(command: PatientCommand) -> anyhow::Result<()> {
     match command {
         PatientCommand::Add(args) => add(args).await,
+        PatientCommand::Observe(args) => super::observe::observe(args).await,
+        PatientCommand::Void(args) => super::observe::unsee(args).await,
+        PatientCommand::News2(args) => super::observe::score(args).await,
         PatientCommand::Limit(args) => limit(args).await,
         PatientCommand::List { config } => {
             let store = installation::open_store(&Config::load(&config)?).await?;
