@@ -1,5 +1,6 @@
 //! A rule file: TOML to rules.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use schemas::{LatePolicy, Metric, Micros, Priority, RuleId};
@@ -104,20 +105,22 @@ fn read(toml: &str) -> Result<RuleBook, Diagnostics> {
     };
     let context = Context { file: toml, zone: &zone };
     let mut book = RuleBook::default();
+    let mut limits: BTreeMap<String, (f64, RuleId)> = BTreeMap::new();
     for entry in file.rule {
         let span = entry.span();
         match rule(context, entry.into_inner(), span) {
             Ok((rule, warnings, id_span)) => {
                 if rule.id.as_str() == schemas::CANARY_RULE && toml != CANARY {
-                    errors.push(Refusal(format!("`{}` is Vigil's own rule", rule.id), id_span, "choose another id".to_owned()));
+                    errors.push(Refusal(format!("`{}` is Vigil's own rule", rule.id), id_span.clone(), "choose another id".to_owned()));
                 } else if book.rules.iter().chain(&book.drafts).any(|other| other.id == rule.id) {
                     errors.push(Refusal(
                         format!("two rules have the id `{}`", rule.id),
-                        id_span,
+                        id_span.clone(),
                         "an id is the rule's identity over versions: choose another".to_owned(),
                     ));
                 }
-                book.warnings.extend(warnings.into_iter().map(|w| diagnostic(toml, Severity::Warning, w)));
+                let two = two_defaults(&mut limits, &rule, &id_span);
+                book.warnings.extend(warnings.into_iter().chain(two).map(|w| diagnostic(toml, Severity::Warning, w)));
                 let rules = if rule.state == State::Draft { &mut book.drafts } else { &mut book.rules };
                 rules.push(rule);
             }
@@ -265,6 +268,19 @@ fn rule(context: Context<'_>, t: RuleToml, span: Range<usize>) -> Result<(Rule, 
             Err(errors)
         }
     }
+}
+
+/// Limits that another rule has under the same name with another default.
+fn two_defaults(known: &mut BTreeMap<String, (f64, RuleId)>, rule: &Rule, span: &Range<usize>) -> Vec<Refusal> {
+    let mut two = Vec::new();
+    for (name, default) in rule.limits() {
+        let (other, of) = known.entry(name.clone()).or_insert_with(|| (default, rule.id.clone()));
+        if *other != default {
+            let help = "a care team that sets it changes both rules: give it one default, or two names".to_owned();
+            two.push(Refusal(format!("the limit `{name}` is {default} in this rule and {other} in `{of}`"), span.clone(), help));
+        }
+    }
+    two
 }
 
 /// `2 within 10 min`

@@ -110,6 +110,15 @@ impl Rule {
         matches!(&self.kind, RuleKind::Predicate(predicate) if predicate.columns.iter().any(|c| matches!(c.source, Source::Days { .. })))
     }
 
+    /// The limits that it asks for, with their defaults.
+    pub(crate) fn limits(&self) -> BTreeMap<String, f64> {
+        let columns = match &self.kind {
+            RuleKind::Predicate(predicate) => predicate.columns.as_slice(),
+            RuleKind::Silent { .. } => &[],
+        };
+        columns.iter().filter_map(|column| if let Source::Limit { name, default } = &column.source { Some((name.clone(), *default)) } else { None }).collect()
+    }
+
     pub fn is_shadow(&self) -> bool {
         self.state == State::Shadow
     }
@@ -130,10 +139,6 @@ pub struct RuleBook {
 impl RuleBook {
     /// The limits that rules ask for, with their defaults.
     pub fn limits(&self) -> BTreeMap<String, f64> {
-        let sources = self.rules.iter().chain(&self.drafts).flat_map(|rule| match &rule.kind {
-            RuleKind::Predicate(predicate) => predicate.columns.as_slice(),
-            RuleKind::Silent { .. } => &[],
-        });
-        sources.filter_map(|column| if let Source::Limit { name, default } = &column.source { Some((name.clone(), *default)) } else { None }).collect()
+        self.rules.iter().chain(&self.drafts).flat_map(Rule::limits).collect()
     }
 }

@@ -52,16 +52,23 @@ impl Rewriter<'_> {
     fn place_of(&self, span: datafusion::sql::sqlparser::tokenizer::Span) -> Range<usize> {
         let whole = self.text.span();
         let raw = self.context.file.get(whole.clone()).unwrap_or("");
-        let quotes = raw.len() - raw.trim_start_matches(['"', '\'']).len();
-        let quotes = if quotes >= 3 { 3 } else { 1 };
+        let quotes = if raw.starts_with("\"\"\"") || raw.starts_with("'''") { 3 } else { 1 };
+        let inner = raw.get(quotes..).unwrap_or("");
+        // TOML takes away the line break with which a text of several lines begins
+        let begin = if quotes == 3 { inner.len() - inner.strip_prefix("\r\n").or_else(|| inner.strip_prefix('\n')).unwrap_or(inner).len() } else { 0 };
         let value = self.text.get_ref();
         // only a value that stands in the file as it is can be underlined in part
-        if span.start.line != 1 || !raw.get(quotes..).is_some_and(|rest| rest.starts_with(value.as_str())) {
+        if span.start.line == 0 || !inner.get(begin..).is_some_and(|rest| rest.starts_with(value.as_str())) {
             return whole;
         }
-        let byte = |column: u64| value.char_indices().nth(column.saturating_sub(1) as usize).map_or(value.len(), |(i, _)| i);
-        let start = whole.start + quotes;
-        start + byte(span.start.column)..start + byte(span.end.column).max(byte(span.start.column) + 1)
+        let byte = |line: u64, column: u64| {
+            let before: usize = value.split_inclusive('\n').take(line.saturating_sub(1) as usize).map(str::len).sum();
+            let line = value.get(before..).unwrap_or("");
+            before + line.char_indices().nth(column.saturating_sub(1) as usize).map_or(line.len(), |(i, _)| i)
+        };
+        let start = whole.start + quotes + begin;
+        let from = byte(span.start.line, span.start.column);
+        start + from..start + byte(span.end.line, span.end.column).max(from + 1)
     }
 
     fn refuse(&mut self, expr: &Expr, message: String, help: &str) {

@@ -94,6 +94,7 @@ fn what_a_rule_is_told() {
         with("confirm = \"1 within 10 min\""),
         format!("{}confirm = \"2 within 10 min\"", when("last(systolic_pressure, '1 h') >= 180 OR last(diastolic_pressure, '1 h') >= 110")),
         with("prority = \"low\""),
+        format!("{}{}", when("last(spo2, '5 min') < limit('spo2.low', 90)"), when("last(spo2, '5 min') < limit('spo2.low', 88)").replace("\"a\"", "\"b\"")),
         "[[rule]\n".to_owned(),
     ];
     insta::assert_snapshot!(wrong.map(|toml| told(&toml)).join("\n\n"));
@@ -138,4 +139,16 @@ steps = [
     let reports = engine::run_cases(toml).unwrap();
     assert!(!reports[0].passed());
     insta::assert_snapshot!(reports[0].to_string());
+}
+
+/// A predicate may stand on several lines.
+#[test]
+fn the_word_is_underlined_on_its_own_line() {
+    let several = |quotes: &str| {
+        format!("[[rule]]\nid = \"a\"\npriority = \"high\"\nwhen = {quotes}\nlast(spo2, '5 min') < 90\n  AND mean(heartrate, '5 min') > 100\n{quotes}\n")
+    };
+    let expected = "error: `heartrate` is not a metric\n --> line 6, column 12\n  |\n6 |   AND mean(heartrate, '5 min') > 100\n  |            ^^^^^^^^^\n  = help: did you mean `heart_rate`?";
+    assert_eq!(told(&several("\"\"\"")), expected);
+    // what is not written as it reads is underlined as a whole
+    assert!(told(&when("last(sp\\u006f2, '5 min') < '9'")).contains("line 4, column 8"));
 }
