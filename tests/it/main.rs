@@ -5,6 +5,7 @@ mod certify;
 mod devices;
 mod driven;
 mod evidence;
+mod history;
 mod kill;
 mod mimic;
 mod observe;

@@ -9,7 +9,7 @@ use crate::driven::Broker;
 use crate::run::{Plan, Run, play};
 
 /// The recording, when it is there.
-fn recording() -> Option<PathBuf> {
+pub fn recording() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/vitals/mimic-iii-demo/vitals_chartevents.csv.gz");
     let path = std::env::var_os("VIGIL_TEST_MIMIC").map_or(beside, PathBuf::from);
     if path.exists() {
