@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use engine::{Arrival, Engine, Output};
 use futures::FutureExt;
 use journal::{Assignment, Journal, Receipt, Record, Topic};
-use metrics::counter;
+use metrics::{Counter, counter};
 use schemas::{Arrived, Input, Offset, Partition};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -20,6 +20,9 @@ use crate::{metrics as names, snapshots, wall};
 const TICK_AGAIN: Duration = Duration::from_secs(2);
 /// After a snapshot that could not be written, the next attempt.
 const SNAPSHOT_AGAIN: Duration = Duration::from_secs(10);
+/// Evaluation goes on for so many times as long as the last snapshot took before the next one, unless `snapshot_after` has passed: with
+/// many patients they would else be most of the work while a partition catches up.
+const SNAPSHOT_SHARE: u32 = 10;
 /// How often it looks whether a snapshot is due when nothing comes.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -56,8 +59,29 @@ pub struct Worker {
     /// At most one: it waits for its receipts while evaluation goes on.
     saving: JoinSet<Result<Saved, ProcessorError>>,
     failed: Option<Instant>,
+    /// How long the last snapshot kept the engine.
+    took: Duration,
     /// The due for which a tick was appended, and when.
     ticked: Option<(Arrived, Instant)>,
+    counted: Counted,
+}
+
+/// What is counted with every batch, looked up once.
+struct Counted {
+    inputs: Counter,
+    windows: Counter,
+    transitions: Counter,
+}
+
+impl Counted {
+    fn of(partition: Partition) -> Self {
+        let outputs = |topic: Topic| counter!(names::OUTPUTS, "partition" => partition.to_string(), "topic" => topic.name());
+        Self {
+            inputs: counter!(names::INPUTS, "partition" => partition.to_string()),
+            windows: outputs(Topic::Windows),
+            transitions: outputs(Topic::Alerts),
+        }
+    }
 }
 
 /// A snapshot that was attempted.
@@ -82,6 +106,7 @@ impl Worker {
     pub fn new(config: Config, journal: Arc<dyn Journal>, objects: Arc<dyn Objects>, say: impl Fn(Say) + Send + Sync + 'static) -> Self {
         Self {
             partition: config.engine.partition,
+            counted: Counted::of(config.engine.partition),
             config,
             journal,
             objects,
@@ -91,6 +116,7 @@ impl Worker {
             saved: (Offset(0), Instant::now()),
             saving: JoinSet::new(),
             failed: None,
+            took: Duration::ZERO,
             ticked: None,
         }
     }
@@ -162,7 +188,7 @@ impl Worker {
     /// Takes the engine back and appends what it said, at once; only a full journal makes it wait.
     pub(crate) async fn speak(&mut self, applied: Applied) -> Result<(), ProcessorError> {
         self.engine = Some(applied.engine);
-        counter!(names::INPUTS, "partition" => self.partition.to_string()).increment(applied.inputs);
+        self.counted.inputs.increment(applied.inputs);
         for output in &applied.outputs {
             self.append(output).await?;
         }
@@ -170,9 +196,9 @@ impl Worker {
     }
 
     pub(crate) async fn append(&mut self, output: &Output) -> Result<(), ProcessorError> {
-        let (topic, key, value) = match output {
-            Output::Window(window) => (Topic::Windows, window.patient.as_bytes(), window.encode()),
-            Output::Transition(transition) => (Topic::Alerts, transition.patient.as_bytes(), transition.encode()),
+        let (topic, key, value, counted) = match output {
+            Output::Window(window) => (Topic::Windows, window.patient.as_bytes(), window.encode(), &self.counted.windows),
+            Output::Transition(transition) => (Topic::Alerts, transition.patient.as_bytes(), transition.encode(), &self.counted.transitions),
         };
         let receipt = loop {
             match self.journal.append(topic, self.partition, key, value.clone()) {
@@ -181,7 +207,7 @@ impl Worker {
             }
         };
         self.receipts.push_back(receipt);
-        counter!(names::OUTPUTS, "partition" => self.partition.to_string(), "topic" => topic.name()).increment(1);
+        counted.increment(1);
         Ok(())
     }
 
@@ -201,17 +227,21 @@ impl Worker {
     pub(crate) fn snapshot_due(&self) -> bool {
         let again = self.failed.is_none_or(|failed| failed.elapsed() >= SNAPSHOT_AGAIN.min(self.config.snapshot_after));
         let new = self.unsaved();
-        self.saving.is_empty() && again && new > 0 && (new >= self.config.snapshot_every || self.saved.1.elapsed() >= self.config.snapshot_after)
+        let since = self.saved.1.elapsed();
+        let enough = new >= self.config.snapshot_every && since >= self.took * SNAPSHOT_SHARE;
+        self.saving.is_empty() && again && new > 0 && (enough || since >= self.config.snapshot_after)
     }
 
     /// P6: first the receipts of every output before it, then the snapshot, then the reader's progress. Evaluation does not wait for them.
     pub(crate) async fn snapshot(&mut self) -> Result<(), ProcessorError> {
         let Some(engine) = self.engine.take() else { return Ok(()) };
+        let begun = Instant::now();
         let (engine, bytes) = tokio::task::spawn_blocking(move || {
             let bytes = engine.snapshot();
             (engine, bytes)
         })
         .await?;
+        self.took = begun.elapsed();
         let next = engine.next();
         self.engine = Some(engine);
         let bytes = match bytes {
