@@ -36,6 +36,12 @@ pub enum RuleCommand {
     },
     /// Counts by day what rules on trial raised beside the live ones
     ShadowReport(super::shadow::ShadowReport),
+    /// Tries rules on the history in the lake: what they would have told, and what that would have cost
+    Backtest(Box<super::backtest::Backtest>),
+    /// Tries one rule on history with every threshold and hold of a grid
+    Sweep(Box<super::sweep::Sweep>),
+    /// Says why a rule had or had not raised for a patient
+    Explain(super::explain::Explain),
     /// Prints the rules in force, as a file that `load` takes
     Show {
         #[arg(long, default_value = "vigil.toml")]
@@ -57,6 +63,9 @@ pub async fn run(command: RuleCommand) -> anyhow::Result<()> {
         RuleCommand::Reject(decide) => super::activation::reject(decide).await?,
         RuleCommand::Changes { config } => super::activation::changes(&config).await?,
         RuleCommand::ShadowReport(report) => super::shadow::run(report).await?,
+        RuleCommand::Backtest(backtest) => super::backtest::run(*backtest).await?,
+        RuleCommand::Sweep(sweep) => super::sweep::run(*sweep).await?,
+        RuleCommand::Explain(explain) => super::explain::run(explain).await?,
         RuleCommand::Show { config } => {
             let store = installation::open_store(&Config::load(&config)?).await?;
             let rules = store.rules().await?;

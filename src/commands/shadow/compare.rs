@@ -209,9 +209,9 @@ mod tests {
     }
 
     /// (day, shadow, live, both, only live, patients, earlier in minutes)
-    type Line = (String, usize, usize, usize, usize, usize, Option<i64>);
+    type Row = (String, usize, usize, usize, usize, usize, Option<i64>);
 
-    fn table(lake: &Lake, from: &str, to: &str) -> Vec<Line> {
+    fn table(lake: &Lake, from: &str, to: &str) -> Vec<Row> {
         let zone = Zone::named("Europe/London").unwrap();
         let days = compare(&lake.alerts, &pair(), &zone, at(from), at(to));
         days.into_iter().map(|d| (d.day, d.shadow, d.live, d.both, d.only_live, d.patients, d.earlier.map(|e| e.0 / MINUTE))).collect()
