@@ -5,6 +5,7 @@ mod days;
 mod diff;
 mod errors;
 mod invariants;
+mod news2;
 mod semantics;
 mod shadow;
 mod words;
