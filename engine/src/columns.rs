@@ -4,7 +4,7 @@ use schemas::EventTime;
 
 use crate::fold::Folded;
 use crate::news2::{self, News2, Part, Points};
-use crate::rules::{Column, Score, Source};
+use crate::rules::{Column, Function, Score, Source};
 
 /// The value at `at`, and on how many readings it rests.
 pub(crate) fn value(source: &Source, folded: &Folded, at: EventTime, needs: u32) -> (Option<f64>, u32) {
@@ -13,11 +13,11 @@ pub(crate) fn value(source: &Source, folded: &Folded, at: EventTime, needs: u32)
     match source {
         Source::Limit { name, default } => (Some(settings.and_then(|s| s.limit(name, at)).unwrap_or(*default)), 0),
         Source::Windowed { function, metric, width } => {
-            let Some(series) = folded.series.get(metric) else { return (None, 0) };
+            let Some(series) = folded.series.get(metric) else { return nothing(*function) };
             series.function(*function, at, *width, needs, pauses)
         }
         Source::Days { function, metric, days, zone } => {
-            let Some(series) = folded.series.get(metric) else { return (None, 0) };
+            let Some(series) = folded.series.get(metric) else { return nothing(*function) };
             series.over_days(*function, at, *days, zone, needs, pauses)
         }
         Source::Clock { from, to, zone } => {
@@ -108,4 +108,9 @@ pub(crate) fn is_empty(columns: &[Column], row: &[Option<f64>], readings: u32) -
         Source::News2 { .. } => readings == 0,
         Source::Windowed { .. } | Source::Days { .. } => value.is_none(),
     })
+}
+
+/// Of a metric that was never measured: a count is never NULL.
+fn nothing(function: Function) -> (Option<f64>, u32) {
+    ((function == Function::Samples).then_some(0.0), 0)
 }

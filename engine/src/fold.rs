@@ -252,6 +252,16 @@ impl Fold {
         }
     }
 
+    /// The rule's frontier, and the row there: none where nothing is looked at.
+    pub fn deciding_row(&self, book: &RuleBook, patient: &PatientId, index: usize) -> (Option<EventTime>, Option<Row>) {
+        let Some((folded, rule)) = self.patients.get(patient).zip(book.rules.get(index)) else { return (None, None) };
+        let Some(frontier) = rule_frontier(folded, rule) else { return (None, None) };
+        let (offset, origin) = (schemas::Offset(0), schemas::Origin::Tick);
+        let mut step = Step { offset, origin, clock: self.clock, idle: Vec::new(), windows: Vec::new(), rows: Vec::new(), news: News::Nothing };
+        rows(folded, patient, index, rule, [frontier].into(), &mut step);
+        (Some(frontier), step.rows.pop())
+    }
+
     /// SEMANTICS 2: what happened at `at` changed: its window, and every row that could see it.
     fn changed(&mut self, config: &Config, book: &RuleBook, patient: &PatientId, metric: Metric, at: EventTime, step: &mut Step) {
         self.window_of(config, patient, metric, at, step);

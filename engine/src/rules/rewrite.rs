@@ -260,8 +260,8 @@ impl Rewriter<'_> {
         self.column(format!("news2_{word}_{}s", age.as_seconds()), text.to_owned(), Source::News2 { score, age })
     }
 
-    /// Between which two numbers a side of a comparison lies: NEWS2 while values are missing.
-    fn bounds(&mut self, side: &Expr) -> (Expr, Expr) {
+    /// A side of a comparison, and between which two numbers it lies: NEWS2 while values are missing.
+    fn bounds(&mut self, side: &Expr) -> (Expr, Expr, Expr) {
         let expr = self.expr(side.clone());
         let mut said = &expr;
         while let Expr::Nested(inner) = said {
@@ -270,31 +270,29 @@ impl Rewriter<'_> {
         let exact = self.columns.iter().find(|column| is_score(side) && matches!(said, Expr::Identifier(name) if name.value == column.name));
         match exact.map(|column| (column.source.clone(), column.text.clone())) {
             Some((Source::News2 { age, .. }, written)) => {
-                (self.score(&format!("{written} at least"), Score::Least, age), self.score(&format!("{written} at most"), Score::Most, age))
+                let least = self.score(&format!("{written} at least"), Score::Least, age);
+                let most = self.score(&format!("{written} at most"), Score::Most, age);
+                (least, expr, most)
             }
-            _ => (expr.clone(), expr),
+            _ => (expr.clone(), expr.clone(), expr),
         }
     }
 
-    /// TRUE or FALSE as soon as it is so whatever the missing values are, else NULL.
+    /// TRUE or FALSE as soon as it is so whatever the missing values are; until then what the score itself says, NULL.
     fn compared_scores(&mut self, whole: &Expr, left: &Expr, op: &BinaryOperator, right: &Expr) -> Expr {
-        let ((a, b), (c, d)) = (self.bounds(left), self.bounds(right));
-        // a..b against c..d
-        let (so, not_so) = match op {
-            BinaryOperator::GtEq => (format!("({a}) >= ({d})"), format!("({b}) < ({c})")),
-            BinaryOperator::Gt => (format!("({a}) > ({d})"), format!("({b}) <= ({c})")),
-            BinaryOperator::LtEq => (format!("({b}) <= ({c})"), format!("({a}) > ({d})")),
-            BinaryOperator::Lt => (format!("({b}) < ({c})"), format!("({a}) >= ({d})")),
-            _ => (format!("({a}) = ({d}) AND ({b}) = ({c})"), format!("({a}) > ({d}) OR ({b}) < ({c})")),
-        };
-        let (so, not_so) = if *op == BinaryOperator::NotEq { (not_so, so) } else { (so, not_so) };
-        match parse(&format!("(CASE WHEN {so} THEN TRUE WHEN {not_so} THEN FALSE END)")) {
-            Ok(expr) => expr,
-            Err(error) => {
-                self.refuse(whole, format!("not a condition: {error}"), "");
-                whole.clone()
+        let ((a, x, b), (c, y, d)) = (self.bounds(left), self.bounds(right));
+        let sql = match op {
+            BinaryOperator::Gt | BinaryOperator::GtEq => format!("(({a}) {op} ({d}) OR (({b}) {op} ({c}) AND ({x}) {op} ({y})))"),
+            BinaryOperator::Lt | BinaryOperator::LtEq => format!("(({b}) {op} ({c}) OR (({a}) {op} ({d}) AND ({x}) {op} ({y})))"),
+            _ => {
+                let not = if *op == BinaryOperator::NotEq { "NOT " } else { "" };
+                format!("({not}(({a}) <= ({d}) AND ({b}) >= ({c}) AND ({x}) = ({y})))")
             }
-        }
+        };
+        parse(&sql).unwrap_or_else(|error| {
+            self.refuse(whole, format!("not a condition: {error}"), "");
+            whole.clone()
+        })
     }
 
     fn score_between(&mut self, score: &Expr, negated: bool, low: &Expr, high: &Expr) -> Expr {

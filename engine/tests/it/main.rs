@@ -3,9 +3,11 @@
 
 mod days;
 mod diff;
+mod document;
 mod errors;
 mod invariants;
 mod news2;
+mod packs;
 mod semantics;
 mod shadow;
 mod words;
