@@ -213,23 +213,27 @@ fn settings_change_the_score_at_once_and_a_reading_of_oxygen_counts_before_them(
     assert_eq!((now.least(), now.points().0[2]), (0, Some(0)));
 }
 
-/// SEMANTICS 5: a burst after a gap drops single samples, and a row before it still sees the newest of what was there.
+/// SEMANTICS 5: what is dropped after a gap leaves the newest that counts, also behind many that do not.
 #[test]
 fn a_value_older_than_samples_are_kept_still_counts() {
-    let rule = SEVEN.replace("4 h", "24 h").replace("7", "3");
-    let mut log = Log::new(&rule);
-    log.spo2(0.0, 91.0);
-    assert_eq!(log.told(), ["raised 0"]);
-    // twenty hours later, for ninety minutes
-    for n in 0..200 {
+    let mut log = Log::new(&SEVEN.replace("4 h", "24 h").replace("7", "3"));
+    log.spo2(-60.0, 91.0);
+    for n in 0..100 {
+        let minute = f64::from(n - 100) * 0.5;
+        let mut under_test = reading(Metric::Spo2, 97.0, minutes(minute));
+        under_test.test = true;
+        log.input(Input::Reading(under_test), minutes(minute));
+    }
+    for n in 0..10 {
         log.spo2(1200.0 + f64::from(n) * 0.5, 97.0);
     }
     let (ada, at) = (reading(Metric::Spo2, 0.0, 0).patient, EventTime(minutes(1199.0)));
+    assert!(log.engine.samples(&ada, Metric::Spo2, EventTime::MIN).len() < 60, "nothing was dropped");
     assert_eq!(log.engine.news2(&ada, at, Micros::hours(24)).least(), 3);
     let restored = Engine::restore(Config::default(), &log.engine.snapshot().unwrap()).unwrap();
     assert_eq!(restored.news2(&ada, at, Micros::hours(24)).least(), 3);
     // voided, it counts no more
-    log.void(Metric::Spo2, 0.0);
+    log.void(Metric::Spo2, -60.0);
     assert_eq!(log.engine.news2(&ada, at, Micros::hours(24)).least(), 0);
 }
 
