@@ -50,6 +50,8 @@ struct Case {
     /// Whose transitions are looked at; all, if it is empty.
     rules: BTreeSet<RuleId>,
     limits: BTreeMap<String, f64>,
+    oxygen_l_min: Option<f64>,
+    news2_scale: u8,
     steps: Vec<Step>,
 }
 
@@ -91,8 +93,8 @@ impl Play {
             monitored: true,
             limits: case.limits.clone(),
             limits_until: BTreeMap::new(),
-            oxygen_l_min: None,
-            news2_scale: 1,
+            oxygen_l_min: case.oxygen_l_min,
+            news2_scale: case.news2_scale,
             pauses: Vec::new(),
             expected_interval: BTreeMap::new(),
             enrolled_at: self.clock,

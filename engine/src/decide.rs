@@ -499,12 +499,8 @@ fn evidence(rule: &Rule, row: &Row) -> Vec<Evidence> {
 /// `SpO₂ 84 %, limit 90, for 4 min`
 fn summary(rule: &Rule, evidence: &[Evidence], span: Micros) -> String {
     let RuleKind::Predicate(predicate) = &rule.kind else { return String::new() };
-    let mut parts = Vec::new();
-    for (column, evidence) in predicate.columns.iter().zip(evidence) {
-        let Some(value) = evidence.value else { continue };
-        parts.extend(column.source.words(value));
-    }
-    parts.dedup();
+    let values: Vec<Option<f64>> = evidence.iter().map(|evidence| evidence.value).collect();
+    let mut parts = crate::columns::words(&predicate.columns, &values);
     if span >= Micros::seconds(60) {
         parts.push(format!("for {span}"));
     }
@@ -549,13 +545,14 @@ fn apply(config: &Config, rule: &Rule, state: &mut RuleState, group: &[(&Row, &A
 
 /// SEMANTICS 16, 17: the row that raised an open alert says something else now.
 fn amend(rule: &Rule, state: &mut RuleState, row: &Row, said: &Answer, clock: Arrived, patient: &PatientId, told: &mut Told<'_>) {
+    let RuleKind::Predicate(predicate) = &rule.kind else { return };
     let Some(open) = state.open.as_mut().filter(|open| open.row == row.at) else { return };
     let now = evidence(rule, row);
     let limit = |e: &Evidence| e.column.starts_with("limit_");
     if now.iter().filter(|e| !limit(e)).eq(open.evidence.iter().filter(|e| !limit(e))) {
         return;
     }
-    let nothing_left = now.iter().filter(|e| !limit(e)).all(|e| e.value.is_none());
+    let nothing_left = crate::columns::is_empty(&predicate.columns, &row.columns, row.readings);
     open.evidence = now;
     open.summary = summary(rule, &open.evidence, open.raised_at - open.since);
     let copy = open.clone();
@@ -579,7 +576,10 @@ fn amend(rule: &Rule, state: &mut RuleState, row: &Row, said: &Answer, clock: Ar
         return;
     }
     let holds = said.0 == Some(true);
-    let more = More { late: true, pages: !holds, holds, reason: "later data changed what it rests on" };
+    // settings say the scale, oxygen and what was paused
+    let arranged = row.settings_version != copy.settings_version;
+    let reason = if arranged { "later data or settings changed what it rests on" } else { "later data changed what it rests on" };
+    let more = More { late: true, pages: !holds, holds, reason };
     told.transition(TransitionKind::Amended, rule, patient, &copy, row.at, clock, row.readings, &more);
 }
 

@@ -6,7 +6,7 @@ use crate::api::{Arrival, Breach, Config, Latest, OpenAlert, Output, Sample, Sna
 use crate::decide::{Decide, Told};
 use crate::fold::{Fold, Step};
 use crate::panes::Day;
-use crate::rules::{RuleBook, RuleKind, Source, compile};
+use crate::rules::{Column, RuleBook, RuleKind, Source, compile};
 use crate::series::evaluate;
 use crate::snapshot;
 
@@ -240,7 +240,9 @@ impl Engine {
     fn breach(&self, patient: &PatientId, metric: Metric) -> Option<Breach> {
         let decided = self.decide.patients.get(patient)?;
         let open = |rule: &&crate::rules::Rule| !rule.is_shadow() && decided.rules.get(&rule.id).is_some_and(|state| state.open.is_some());
-        let rules = self.book.rules.iter().filter(|rule| rule.metrics().contains(&metric) && matches!(rule.kind, RuleKind::Predicate(_)));
+        // a score is of the patient, and no metric's own
+        let looks_at = |column: &Column| column.source.metric() == Some(metric) && !matches!(column.source, Source::News2 { .. });
+        let rules = self.book.rules.iter().filter(|rule| matches!(&rule.kind, RuleKind::Predicate(predicate) if predicate.columns.iter().any(looks_at)));
         let rule = rules.filter(open).max_by_key(|rule| rule.priority)?;
         let RuleKind::Predicate(predicate) = &rule.kind else { return None };
         let limit = predicate.columns.iter().find_map(|column| match &column.source {

@@ -381,16 +381,7 @@ fn rows(folded: &Folded, patient: &PatientId, index: usize, rule: &Rule, times: 
         if pauses.iter().any(|pause| pause.covers(at)) {
             continue;
         }
-        let mut readings = 0;
-        let columns = predicate
-            .columns
-            .iter()
-            .map(|column| {
-                let (value, n) = crate::columns::value(&column.source, folded, at, rule.needs);
-                readings = readings.max(n);
-                value
-            })
-            .collect();
+        let (columns, readings) = crate::columns::row(&predicate.columns, folded, at, rule.needs);
         let settings_version = settings.map_or(0, |s| s.version);
         let decides = Some(at) == frontier && !paused;
         step.rows.push(Row { rule: index, patient: patient.clone(), at, columns, readings, settings_version, paused, decides });

@@ -183,6 +183,57 @@ pub struct Line {
     pub points: Option<u8>,
 }
 
+/// The points of each part in the order of the chart, `None` where it is missing, and what they say of the sum.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Points(pub [Option<u8>; 7]);
+
+impl Points {
+    fn each(self) -> impl Iterator<Item = (Part, Option<u8>)> {
+        Part::ALL.into_iter().zip(self.0)
+    }
+    /// `None` while anything is missing.
+    pub fn score(self) -> Option<u8> {
+        self.0.into_iter().sum()
+    }
+    /// The score is this or more: the points of what is known.
+    pub fn least(self) -> u8 {
+        self.0.into_iter().flatten().sum()
+    }
+    /// The score is this or less: what is missing gave the most it can.
+    pub fn most(self) -> u8 {
+        self.each().map(|(part, points)| points.unwrap_or(part.most())).sum()
+    }
+    pub fn missing(self) -> impl Iterator<Item = Part> {
+        self.each().filter(|(_, points)| points.is_none()).map(|(part, _)| part)
+    }
+    /// Parts that have 3 points, each of which calls for somebody to look, whatever the sum.
+    pub fn red(self) -> impl Iterator<Item = Part> {
+        self.each().filter(|(_, points)| *points == Some(3)).map(|(part, _)| part)
+    }
+    /// Whether there is a red part: `None` while none is known and one that is missing may be.
+    pub fn any_red(self) -> Option<bool> {
+        let known = self.red().next().is_some();
+        let may_be = self.missing().any(|part| part.most() == 3);
+        if known || !may_be { Some(known) } else { None }
+    }
+    /// `NEWS2 7 (RR 3, SpO₂ 2, pulse 2)`, or while something is missing `NEWS2 at least 7 (RR 3, SpO₂ 2, pulse 2; consciousness, temperature
+    /// not known)`.
+    pub fn words(self) -> String {
+        let given: Vec<String> =
+            self.each().filter_map(|(part, points)| points.filter(|points| *points > 0).map(|points| format!("{} {points}", part.label()))).collect();
+        let missing: Vec<&str> = self.missing().map(Part::label).collect();
+        let mut parts = Vec::new();
+        if !given.is_empty() {
+            parts.push(given.join(", "));
+        }
+        if !missing.is_empty() {
+            parts.push(format!("{} not known", missing.join(", ")));
+        }
+        let score = format!("NEWS2 {}{}", if missing.is_empty() { "" } else { "at least " }, self.least());
+        if parts.is_empty() { score } else { format!("{score} ({})", parts.join("; ")) }
+    }
+}
+
 /// The clinical risk that the College puts beside a score (chart 2 of the report).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Risk {
@@ -220,28 +271,28 @@ impl News2 {
         Self { at, age, scale, lines }
     }
 
-    fn each(&self) -> [Option<u8>; 7] {
-        self.lines.map(|line| line.points)
+    pub fn points(&self) -> Points {
+        Points(self.lines.map(|line| line.points))
     }
-
-    /// `None` while anything is missing.
+    /// On how many readings it rests: what the settings say is none.
+    pub fn readings(&self) -> u32 {
+        let measured = |line: &&Line| line.known.is_some_and(|known| known.origin != Origin::Settings);
+        u32::try_from(self.lines.iter().filter(measured).count()).unwrap_or(u32::MAX)
+    }
     pub fn score(&self) -> Option<u8> {
-        self.each().into_iter().sum()
+        self.points().score()
     }
-    /// The score is this or more: the points of what is known.
     pub fn least(&self) -> u8 {
-        self.each().into_iter().flatten().sum()
+        self.points().least()
     }
-    /// The score is this or less: what is missing gave the most it can.
     pub fn most(&self) -> u8 {
-        self.lines.iter().map(|line| line.points.unwrap_or(line.part.most())).sum()
+        self.points().most()
     }
     pub fn missing(&self) -> impl Iterator<Item = Part> {
-        self.lines.iter().filter(|line| line.points.is_none()).map(|line| line.part)
+        self.points().missing()
     }
-    /// Parameters that have 3 points, each of which calls for somebody to look, whatever the sum.
     pub fn red(&self) -> impl Iterator<Item = Part> {
-        self.lines.iter().filter(|line| line.points == Some(3)).map(|line| line.part)
+        self.points().red()
     }
     /// At least this, while anything is missing.
     pub fn risk(&self) -> Risk {
@@ -253,17 +304,20 @@ impl News2 {
         }
     }
     pub fn words(&self) -> String {
-        words(&self.each())
+        self.points().words()
     }
 }
 
 impl Engine {
     /// From the newest readings that rules look at. Readings are kept for `at` within the horizon of the newest.
     pub fn news2(&self, patient: &PatientId, at: EventTime, age: Micros) -> News2 {
-        let folded = self.fold.patients.get(patient);
-        let settings = folded.and_then(|folded| folded.settings.as_deref());
-        News2::of(at, age, settings, Part::ALL.map(|part| newest(folded?, part, at, age)))
+        self.fold.patients.get(patient).map_or_else(|| News2::of(at, age, None, [None; 7]), |folded| of(folded, at, age))
     }
+}
+
+/// From the newest readings of one patient that rules look at.
+pub(crate) fn of(folded: &Folded, at: EventTime, age: Micros) -> News2 {
+    News2::of(at, age, folded.settings.as_deref(), Part::ALL.map(|part| newest(folded, part, at, age)))
 }
 
 fn newest(folded: &Folded, part: Part, at: EventTime, age: Micros) -> Option<Known> {
@@ -276,23 +330,6 @@ fn newest(folded: &Folded, part: Part, at: EventTime, age: Micros) -> Option<Kno
 fn oxygen(reading: Option<Known>, settings: Option<&Settings>) -> Option<Known> {
     let arranged = settings.and_then(|settings| settings.oxygen_l_min).map(|value| Known { value, origin: Origin::Settings });
     reading.or(arranged)
-}
-
-/// `NEWS2 7: RR 3, SpO₂ 2, pulse 2`, or while something is missing `NEWS2 at least 7: RR 3, SpO₂ 2, pulse 2; consciousness, temperature not known`.
-pub fn words(points: &[Option<u8>; 7]) -> String {
-    let score: u8 = points.iter().flatten().sum();
-    let parts = || Part::ALL.into_iter().zip(points);
-    let given: Vec<String> =
-        parts().filter_map(|(part, points)| points.filter(|points| *points > 0).map(|points| format!("{} {points}", part.label()))).collect();
-    let missing: Vec<&str> = parts().filter(|(_, points)| points.is_none()).map(|(part, _)| part.label()).collect();
-    let mut text = format!("NEWS2 {}{score}", if missing.is_empty() { "" } else { "at least " });
-    if !given.is_empty() {
-        text += &format!(": {}", given.join(", "));
-    }
-    if !missing.is_empty() {
-        text += &format!("; {} not known", missing.join(", "));
-    }
-    text
 }
 
 #[cfg(test)]
@@ -402,23 +439,23 @@ mod tests {
         for part in Part::ALL {
             let mut values = well;
             values[part as usize] = None;
-            let score = check(1, None, values, &format!("NEWS2 at least 0; {} not known", part.label()));
+            let score = check(1, None, values, &format!("NEWS2 at least 0 ({} not known)", part.label()));
             assert_eq!((score.score(), score.least(), score.most()), (None, 0, part.most()), "{part:?}");
             assert_eq!(score.missing().collect::<Vec<_>>(), [part]);
         }
-        let nothing = check(1, None, [None; 7], "NEWS2 at least 0; RR, SpO₂, oxygen, systolic BP, pulse, consciousness, temperature not known");
+        let nothing = check(1, None, [None; 7], "NEWS2 at least 0 (RR, SpO₂, oxygen, systolic BP, pulse, consciousness, temperature not known)");
         assert_eq!((nothing.score(), nothing.least(), nothing.most()), (None, 0, 20));
 
         let ill = [Some(26.0), Some(93.0), None, None, Some(115.0), None, Some(36.8)];
-        let score = check(1, None, ill, "NEWS2 at least 7: RR 3, SpO₂ 2, pulse 2; oxygen, systolic BP, consciousness not known");
+        let score = check(1, None, ill, "NEWS2 at least 7 (RR 3, SpO₂ 2, pulse 2; oxygen, systolic BP, consciousness not known)");
         assert_eq!((score.least(), score.most(), score.risk()), (7, 15, Risk::High));
         assert_eq!(score.red().collect::<Vec<_>>(), [Part::RespiratoryRate]);
         assert_eq!(
-            check(1, Some(0.0), [Some(25.0), Some(96.0), None, Some(111.0), Some(51.0), Some(0.0), Some(36.1)], "NEWS2 3: RR 3").risk(),
+            check(1, Some(0.0), [Some(25.0), Some(96.0), None, Some(111.0), Some(51.0), Some(0.0), Some(36.1)], "NEWS2 3 (RR 3)").risk(),
             Risk::LowMedium
         );
         assert_eq!(
-            check(1, Some(2.0), [Some(25.0), Some(96.0), None, Some(111.0), Some(51.0), Some(0.0), Some(36.1)], "NEWS2 5: RR 3, oxygen 2").risk(),
+            check(1, Some(2.0), [Some(25.0), Some(96.0), None, Some(111.0), Some(51.0), Some(0.0), Some(36.1)], "NEWS2 5 (RR 3, oxygen 2)").risk(),
             Risk::Medium
         );
     }
@@ -426,13 +463,13 @@ mod tests {
     #[test]
     fn scale_two_asks_for_oxygen() {
         let with = |spo2, oxygen| [Some(16.0), Some(spo2), oxygen, Some(128.0), Some(70.0), Some(0.0), Some(36.8)];
-        check(2, None, with(95.0, None), "NEWS2 at least 0; SpO₂, oxygen not known");
-        check(2, None, with(90.0, None), "NEWS2 at least 0; oxygen not known");
+        check(2, None, with(95.0, None), "NEWS2 at least 0 (SpO₂, oxygen not known)");
+        check(2, None, with(90.0, None), "NEWS2 at least 0 (oxygen not known)");
         check(2, None, with(95.0, Some(0.0)), "NEWS2 0");
-        check(2, None, with(95.0, Some(1.0)), "NEWS2 4: SpO₂ 2, oxygen 2");
-        check(1, None, with(95.0, Some(1.0)), "NEWS2 3: SpO₂ 1, oxygen 2");
+        check(2, None, with(95.0, Some(1.0)), "NEWS2 4 (SpO₂ 2, oxygen 2)");
+        check(1, None, with(95.0, Some(1.0)), "NEWS2 3 (SpO₂ 1, oxygen 2)");
         // settings stand in for a reading, and a reading counts before them
-        check(2, Some(1.0), with(95.0, None), "NEWS2 4: SpO₂ 2, oxygen 2");
+        check(2, Some(1.0), with(95.0, None), "NEWS2 4 (SpO₂ 2, oxygen 2)");
         let score = check(2, Some(1.0), with(95.0, Some(0.0)), "NEWS2 0");
         assert_eq!(score.lines[2].known.map(|known| known.origin), Some(Origin::Reading { at: EventTime(1_000), typed: false }));
         assert_eq!(super::oxygen(None, Some(&settings(2, Some(1.0)))).map(|known| known.origin), Some(Origin::Settings));

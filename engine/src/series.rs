@@ -5,7 +5,7 @@ use schemas::{Arrived, ClockState, DeviceId, EventTime, Micros, Pause, ReadingId
 use std::sync::Arc;
 
 use crate::panes::{self, Day, Panes};
-use crate::rules::{Function, Predicate, Source};
+use crate::rules::{Function, MAX_AGE, Predicate, Score, Source};
 use crate::zone::Zone;
 
 /// One reading as it is kept. `voided` ones stay so that a resend is known.
@@ -116,7 +116,8 @@ impl Series {
         self.panes.days(zone, from, t, samples.map(|s| (s.at, s.value)))
     }
 
-    /// Settles and drops what no row can look back on any more, but keeps the last 32.
+    /// Settles and drops what no row can look back on any more, but keeps the last 32, and the newest that counts of what is older: NEWS2 looks
+    /// back on single values for longer than samples are kept.
     pub fn evict(&mut self, keep: Micros, zone: &Zone, pauses: &[Pause]) {
         let Some(frontier) = self.frontier else { return };
         let old = self.samples.partition_point(|s| s.at < frontier - keep);
@@ -125,9 +126,15 @@ impl Series {
             self.panes.settle(zone, kept.at, kept.value);
         }
         self.settled = self.settled.max(surplus);
-        if surplus > 64 || (surplus > 0 && surplus == self.samples.len()) {
-            self.samples.drain(..surplus);
+        if surplus > 64 {
+            let mut dropped = self.samples.drain(..surplus);
+            let anchor = dropped.rfind(|s| counts(s, pauses) && s.at >= frontier - keep - MAX_AGE);
+            drop(dropped);
             self.settled -= surplus;
+            if let Some(anchor) = anchor {
+                self.samples.insert(0, anchor);
+                self.settled += 1;
+            }
         }
     }
 }
@@ -183,7 +190,6 @@ pub(crate) fn evaluate(predicate: &Predicate, rows: &[&[Option<f64>]], errors: &
 
 /// SEMANTICS 9: tries the predicate around its own numbers, also with other limits.
 pub(crate) fn both_can_hold(predicate: &Predicate) -> bool {
-    let width = predicate.columns.len();
     let mut values: Vec<f64> =
         predicate.columns.iter().filter_map(|c| if let Source::Limit { default, .. } = c.source { Some(default) } else { None }).collect();
     let text = format!("{} {}", predicate.when, predicate.clear);
@@ -196,29 +202,39 @@ pub(crate) fn both_can_hold(predicate: &Predicate) -> bool {
     }
     candidates.sort_by(f64::total_cmp);
     candidates.dedup();
-    if candidates.is_empty() || width == 0 {
+    if candidates.is_empty() || predicate.columns.is_empty() {
         return false;
     }
+    let candidates: Vec<Option<f64>> = candidates.into_iter().map(Some).collect();
+    let choices: Vec<&[Option<f64>]> = predicate
+        .columns
+        .iter()
+        .map(|column| match column.source {
+            Source::News2 { score: Score::Points(_), .. } => &[None, Some(0.0), Some(1.0), Some(2.0), Some(3.0)][..],
+            // follows from the points
+            Source::News2 { .. } => &[None][..],
+            _ => &candidates,
+        })
+        .collect();
     // every combination where that is few, else a fixed sample of them
-    let total = candidates.len().checked_pow(width as u32).unwrap_or(usize::MAX);
+    let total = choices.iter().try_fold(1_usize, |total, choices| total.checked_mul(choices.len())).unwrap_or(usize::MAX);
     let tries = total.min(20_000);
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     let rows: Vec<Vec<Option<f64>>> = (0..tries)
         .map(|i| {
             let mut number = i;
-            (0..width)
-                .map(|_| {
-                    let pick = if total <= 20_000 {
-                        let pick = number % candidates.len();
-                        number /= candidates.len();
-                        pick
-                    } else {
-                        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                        (seed >> 33) as usize % candidates.len()
-                    };
-                    candidates.get(pick).copied()
-                })
-                .collect()
+            let row = choices.iter().map(|choices| {
+                let pick = if total <= 20_000 {
+                    let pick = number % choices.len();
+                    number /= choices.len();
+                    pick
+                } else {
+                    seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    (seed >> 33) as usize % choices.len()
+                };
+                choices.get(pick).copied().flatten()
+            });
+            crate::columns::derive(&predicate.columns, row.collect())
         })
         .collect();
     let rows: Vec<&[Option<f64>]> = rows.iter().map(Vec::as_slice).collect();

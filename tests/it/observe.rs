@@ -32,7 +32,7 @@ fn what_a_nurse_is_told_by_telephone_is_scored_and_can_be_taken_back() {
     assert_eq!(pressure["text"], "90");
     told(&["observe", "p1", "--metric", "oxygen_flow", "--value", "air"]);
     let score = told(&["news2", "p1"]);
-    assert_eq!(score["summary"], "NEWS2 at least 6: systolic BP 3, consciousness 3; RR, SpO₂, pulse, temperature not known");
+    assert_eq!(score["summary"], "NEWS2 at least 6 (systolic BP 3, consciousness 3; RR, SpO₂, pulse, temperature not known)");
     let table = ask(&["news2", "p1", "--format", "table"]);
     let table = String::from_utf8(table.stdout).unwrap();
     assert!(table.contains("consciousness") && table.contains("typed") && table.contains("risk medium, scale 1"), "{table}");

@@ -77,7 +77,7 @@ pub(crate) struct Score {
     /// Parts without points. Nothing is taken for normal because it is missing.
     #[schema(value_type = Vec<String>)]
     pub missing: Vec<&'static str>,
-    #[schema(example = "NEWS2 at least 7: RR 3, SpO₂ 2, pulse 2; consciousness not known")]
+    #[schema(example = "NEWS2 at least 7 (RR 3, SpO₂ 2, pulse 2; consciousness not known)")]
     pub summary: String,
     /// In the order of the chart.
     pub parts: Vec<ScorePart>,

@@ -254,7 +254,7 @@ async fn news2_names_its_parts_and_what_is_missing() {
     site.input(&patient("ada"), settings(1, 1, Some(0.0))).await;
     enter(&site, "k", ago(1), json!([{"metric": "systolic_pressure", "value": 104}])).await;
     let found = site.json(path).await;
-    assert_eq!(found["summary"], "NEWS2 at least 8: RR 3, SpO₂ 2, systolic BP 1, pulse 2; consciousness, temperature not known");
+    assert_eq!(found["summary"], "NEWS2 at least 8 (RR 3, SpO₂ 2, systolic BP 1, pulse 2; consciousness, temperature not known)");
     assert_eq!((&found["score"], &found["lower_bound"], &found["upper_bound"], &found["risk"]), (&Value::Null, &json!(8), &json!(14), &json!("high")));
     assert_eq!((&found["red"], &found["missing"]), (&json!(["respiratory_rate"]), &json!(["consciousness", "temperature"])));
     let part = |name: &str| found["parts"].as_array().unwrap().iter().find(|part| part["part"] == name).unwrap().clone();
@@ -265,7 +265,7 @@ async fn news2_names_its_parts_and_what_is_missing() {
 
     // an older temperature, if that is wanted; and the moment before the pressure was typed
     let older = site.json(&format!("{path}?age_s=28800")).await;
-    assert_eq!(older["summary"], "NEWS2 at least 9: RR 3, SpO₂ 2, systolic BP 1, pulse 2, temperature 1; consciousness not known");
+    assert_eq!(older["summary"], "NEWS2 at least 9 (RR 3, SpO₂ 2, systolic BP 1, pulse 2, temperature 1; consciousness not known)");
     let before = site.json(&format!("{path}?at={}", ago(2))).await;
     assert_eq!(before["missing"], json!(["systolic_pressure", "consciousness", "temperature"]));
 
@@ -279,12 +279,12 @@ async fn news2_names_its_parts_and_what_is_missing() {
     let whole = site.json(path).await;
     assert_eq!(
         (&whole["score"], &whole["missing"], &whole["summary"]),
-        (&json!(10), &json!([]), &json!("NEWS2 10: RR 3, SpO₂ 2, oxygen 2, systolic BP 1, pulse 2"))
+        (&json!(10), &json!([]), &json!("NEWS2 10 (RR 3, SpO₂ 2, oxygen 2, systolic BP 1, pulse 2)"))
     );
     // scale 2, on oxygen
     site.input(&patient("ada"), settings(2, 2, None)).await;
     until("the settings", async || (site.json(path).await["scale"] == 2).then_some(())).await;
-    assert_eq!(site.json(path).await["summary"], "NEWS2 9: RR 3, SpO₂ 1, oxygen 2, systolic BP 1, pulse 2");
+    assert_eq!(site.json(path).await["summary"], "NEWS2 9 (RR 3, SpO₂ 1, oxygen 2, systolic BP 1, pulse 2)");
 
     for wrong in ["?age_s=59", "?age_s=86401", "?at=2026-01-01T00:00:00Z", "?at=noon", "?since=1"] {
         problem(site.get(&format!("{path}{wrong}")).await, StatusCode::UNPROCESSABLE_ENTITY).await;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use schemas::{EventTime, Metric, Micros, RuleId};
+use schemas::{Acvpu, EventTime, Metric, Micros, RuleId};
 use serde::Deserialize;
 use toml::{Spanned, Value};
 
@@ -34,6 +34,9 @@ struct CaseToml {
     rules: Vec<Text>,
     #[serde(default)]
     limits: BTreeMap<String, f64>,
+    /// What the patient's settings say: oxygen is not known and the scale is 1 unless told.
+    oxygen_l_min: Option<Spanned<f64>>,
+    news2_scale: Option<Spanned<u8>>,
     steps: Vec<Spanned<BTreeMap<Text, Spanned<Value>>>>,
 }
 
@@ -64,9 +67,19 @@ impl Reader<'_> {
             self.refuse(date.span(), format!("`{}` is not a date", date.get_ref()), "such as 2026-03-28");
             DATE.clone_into(&mut self.date);
         }
+        if let Some(scale) = case.news2_scale.as_ref().filter(|scale| !matches!(scale.get_ref(), 1 | 2)) {
+            self.refuse(scale.span(), format!("`{}` is not a scale of NEWS2", scale.get_ref()), "1, or 2 for a documented target of 88-92 %");
+        }
+        if let Some(flow) = &case.oxygen_l_min
+            && let Err(error) = Metric::OxygenFlow.convert(*flow.get_ref(), None)
+        {
+            self.refuse(flow.span(), error.to_string(), "litres a minute, 0 on air");
+        }
         let rules = case.rules.iter().filter_map(|rule| self.rule(rule.get_ref(), rule.span())).collect();
         let steps = case.steps.into_iter().map(|step| self.step(step.span(), step.into_inner())).collect();
-        Case { name: case.name.into_inner(), line: 0, rules, limits: case.limits, steps }
+        let oxygen_l_min = case.oxygen_l_min.map(Spanned::into_inner);
+        let news2_scale = case.news2_scale.map_or(1, Spanned::into_inner);
+        Case { name: case.name.into_inner(), line: 0, rules, limits: case.limits, oxygen_l_min, news2_scale, steps }
     }
 
     fn rule(&mut self, id: &str, span: Range<usize>) -> Option<RuleId> {
@@ -125,6 +138,10 @@ impl Reader<'_> {
                 ("at" | "until" | "heard" | "every" | "void" | "limits" | "limits_until" | "expect", _) => {
                     self.refuse(span, format!("`{}` is not what belongs here", key.get_ref()), "at = \"08:00\", expect = \"raised spo2-low\"");
                 }
+                ("consciousness", Value::String(text)) => match text.parse::<Acvpu>() {
+                    Ok(level) => step.values.push((Metric::Consciousness, level.value())),
+                    Err(error) => self.refuse(span, error.to_string(), ""),
+                },
                 (name, Value::Integer(_) | Value::Float(_)) => {
                     let value = value.as_float().or_else(|| value.as_integer().map(|n| n as f64)).unwrap_or(f64::NAN);
                     let Some(metric) = self.metric(name, key.span()) else { continue };

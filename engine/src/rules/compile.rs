@@ -10,7 +10,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use super::diagnostic::Refusal;
 use super::file::Text;
 use super::rewrite::{Context, plain, rewrite};
-use super::vocabulary::{Column, Function, Source};
+use super::vocabulary::{Column, Function, Score, Source};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Predicate {
@@ -36,12 +36,14 @@ pub(super) fn predicate(context: Context<'_>, when: &Text, clear: Option<&Text>,
             sql
         }
         None => {
-            if columns
-                .iter()
-                .any(|c| matches!(c.source, Source::Windowed { function: Function::Samples, .. } | Source::Days { function: Function::Samples, .. }))
-            {
+            let count = columns.iter().find_map(|c| match c.source {
+                Source::Windowed { function: Function::Samples, .. } | Source::Days { function: Function::Samples, .. } => Some("samples"),
+                Source::News2 { score: Score::Missing, .. } => Some("news2_missing"),
+                _ => None,
+            });
+            if let Some(count) = count {
                 let help = "add clear = \"…\": a count is never NULL, so the rule cannot tell too little evidence from the end of it".to_owned();
-                return Err(vec![Refusal("a rule that uses `samples` must have `clear`".to_owned(), when.span(), help)]);
+                return Err(vec![Refusal(format!("a rule that uses `{count}` must have `clear`"), when.span(), help)]);
             }
             format!("NOT ({when_sql})")
         }

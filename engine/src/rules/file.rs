@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::compile::predicate;
 use super::diagnostic::{Diagnostics, Refusal, Severity, diagnostic};
 use super::rewrite::Context;
-use super::vocabulary::MAX_WIDTH;
+use super::vocabulary::{MAX_WIDTH, Source};
 use super::width::parse_span;
 use super::{Confirm, Rule, RuleBook, RuleKind, State};
 use crate::zone::Zone;
@@ -225,6 +225,13 @@ fn rule(context: Context<'_>, t: RuleToml, span: Range<usize>) -> Result<(Rule, 
             None
         }
     };
+    if let (Some(span), Some(RuleKind::Predicate(predicate))) = (&t.needs, &kind) {
+        let mut measured = predicate.columns.iter().filter(|c| c.source.metric().is_some());
+        if needs > 1 && measured.all(|c| matches!(c.source, Source::News2 { .. })) {
+            let help = "it takes the newest value of each part; for the score to stay so for a while, say hold = \"2 min\"".to_owned();
+            errors.push(Refusal("`needs` in a rule on NEWS2 alone".to_owned(), span.span(), help));
+        }
+    }
     if let (Some(span), Some(RuleKind::Predicate(predicate))) = (&t.confirm, &kind) {
         let metrics: std::collections::BTreeSet<&str> = predicate.columns.iter().filter_map(|c| c.source.metric()).map(Metric::name).collect();
         if metrics.len() > 1 {

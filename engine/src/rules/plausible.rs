@@ -3,7 +3,7 @@
 use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, UnaryOperator, Value};
 use schemas::Metric;
 
-use super::vocabulary::FUNCTIONS;
+use super::vocabulary::{FUNCTIONS, SCORES, Score};
 
 /// The metric whose own value an expression is: `last(spo2, '5 min')`.
 fn metric_of(expr: &Expr) -> Option<Metric> {
@@ -64,8 +64,29 @@ fn place(expr: &Expr) -> &Expr {
     }
 }
 
+/// What is asked of NEWS2, and the most that it can be.
+fn score_of(expr: &Expr) -> Option<(&'static str, f64)> {
+    match expr {
+        Expr::Nested(inner) => score_of(inner),
+        Expr::Function(call) => {
+            let name = call.name.to_string().to_lowercase();
+            let (name, score) = SCORES.iter().find(|(known, _)| *known == name)?;
+            match score {
+                Score::Exact => Some((*name, 20.0)),
+                Score::Missing => Some((*name, 7.0)),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
 /// What is wrong with two sides of a comparison: where, what, the remedy.
 pub(super) fn compared<'a>(a: &'a Expr, b: &'a Expr) -> Option<(&'a Expr, String, String)> {
+    if let Some(((name, most), side)) = score_of(a).map(|score| (score, b)).or_else(|| score_of(b).map(|score| (score, a))) {
+        let value = number(side).filter(|value| !(0.0..=most).contains(value))?;
+        return Some((place(side), format!("`{name}` cannot be {value}"), format!("it is between 0 and {most}")));
+    }
     let (metric, side) = metric_of(a).map(|m| (m, b)).or_else(|| metric_of(b).map(|m| (m, a)))?;
     let value = number(side)?;
     let wrong = metric.convert(value, None).err()?;

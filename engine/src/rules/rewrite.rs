@@ -10,8 +10,9 @@ use schemas::Metric;
 use super::diagnostic::Refusal;
 use super::file::Text;
 use super::plausible;
-use super::vocabulary::{Column, FUNCTIONS, Function, KNOWN, NOT_YET, Source};
-use super::width::{Width, parse_time_of_day, parse_width};
+use super::vocabulary::{Column, FUNCTIONS, Function, KNOWN, SCORES, Score, Source};
+use super::width::{Width, parse_age, parse_time_of_day, parse_width};
+use crate::news2::Part;
 use crate::zone::Zone;
 
 /// What a predicate stands in: its file, and the zone of the file's days.
@@ -30,17 +31,8 @@ struct Rewriter<'a> {
 }
 
 pub(super) fn rewrite(context: Context<'_>, text: &Text, columns: &mut Vec<Column>, warnings: &mut Vec<Refusal>) -> Result<(String, String), Vec<Refusal>> {
-    let parsed = DFParserBuilder::new(text.get_ref().as_str()).build().and_then(|mut parser| parser.parse_into_expr());
-    let expr = match parsed {
-        Ok(expr) => expr.expr,
-        Err(error) => {
-            return Err(vec![Refusal(
-                format!("not a predicate: {}", plain(&error.strip_backtrace())),
-                text.span(),
-                "for example mean(spo2, '5 min') < 90".to_owned(),
-            )]);
-        }
-    };
+    let expr = parse(text.get_ref())
+        .map_err(|error| vec![Refusal(format!("not a predicate: {error}"), text.span(), "for example mean(spo2, '5 min') < 90".to_owned())])?;
     let mut rewriter = Rewriter { context, text, columns, errors: Vec::new(), warnings };
     let said = expr.to_string();
     let rewritten = rewriter.expr(expr);
@@ -86,10 +78,14 @@ impl Rewriter<'_> {
             Expr::IsNull(inner) => Expr::IsNull(self.boxed(inner)),
             Expr::IsNotNull(inner) => Expr::IsNotNull(self.boxed(inner)),
             Expr::Between { ref expr, ref low, ref high, .. } if self.cannot_compare(expr, low) || self.cannot_compare(expr, high) => *expr.clone(),
+            Expr::Between { ref expr, negated, ref low, ref high } if is_score(expr) => self.score_between(expr, negated, low, high),
             Expr::Between { expr, negated, low, high } => Expr::Between { expr: self.boxed(expr), negated, low: self.boxed(low), high: self.boxed(high) },
             Expr::UnaryOp { op: op @ (UnaryOperator::Not | UnaryOperator::Minus | UnaryOperator::Plus), expr } => Expr::UnaryOp { op, expr: self.boxed(expr) },
             Expr::BinaryOp { ref left, ref op, ref right } if self.is_ambiguous(left, op, right) => expr,
             Expr::BinaryOp { ref left, ref op, ref right } if compares(op) && self.cannot_compare(left, right) => expr,
+            Expr::BinaryOp { ref left, ref op, ref right } if compares(op) && (is_score(left) || is_score(right)) => {
+                self.compared_scores(&expr, left, op, right)
+            }
             Expr::BinaryOp { left, op, right } if allowed(&op) => Expr::BinaryOp { left: self.boxed(left), op, right: self.boxed(right) },
             // Float64, so that 1 / 2 is a half
             Expr::Value(ref v) if matches!(v.value, Value::Number(..)) => {
@@ -164,6 +160,7 @@ impl Rewriter<'_> {
         match name.as_str() {
             "limit" => self.limit(expr, &written, &args),
             "between_hours" => self.between_hours(expr, &written, &args),
+            _ if SCORES.iter().any(|(known, _)| *known == name) => self.news2(expr, &written, &name, &args),
             _ => match FUNCTIONS.iter().find(|(known, _)| *known == name) {
                 Some((name, function)) => self.looks_back(expr, written, name, *function, &args),
                 None => self.unknown(expr, &name),
@@ -172,10 +169,6 @@ impl Rewriter<'_> {
     }
 
     fn unknown(&mut self, expr: Expr, name: &str) -> Expr {
-        if NOT_YET.contains(&name) {
-            self.refuse(&expr, format!("`{name}` is not available yet"), "use a named limit meanwhile: limit('spo2.low', 90)");
-            return expr;
-        }
         if name == "age" {
             self.refuse(&expr, "there is no `age`".to_owned(), "for \"not heard\" write a rule with metric = \"spo2\" and silent = \"30 min\"");
             return expr;
@@ -186,8 +179,9 @@ impl Rewriter<'_> {
             "max" => Some("highest"),
             "count" => Some("samples"),
             "hour" | "time" => Some("between_hours"),
+            "news" | "mews" | "ews" => Some("news2"),
             _ => {
-                let known = FUNCTIONS.iter().map(|(k, _)| *k).chain(["limit", "between_hours"]);
+                let known = FUNCTIONS.iter().map(|(k, _)| *k).chain(SCORES.map(|(k, _)| k)).chain(["limit", "between_hours"]);
                 known.min_by_key(|k| distance(k, name)).filter(|k| distance(k, name) <= 2)
             }
         };
@@ -235,6 +229,86 @@ impl Rewriter<'_> {
         }
     }
 
+    /// `news2('4 h')` and what else is asked of it.
+    fn news2(&mut self, expr: Expr, written: &str, name: &str, args: &[Expr]) -> Expr {
+        let usage = format!("{name}('4 h'): how old a value may be and still count");
+        let [age] = args else {
+            self.refuse(&expr, format!("`{name}` takes an age"), &usage);
+            return expr;
+        };
+        let parsed = string(age).ok_or_else(|| (format!("`{age}` is not an age"), usage)).and_then(|text| parse_age(&text));
+        let age = match parsed {
+            Ok(age) => age,
+            Err((message, help)) => {
+                self.refuse(age, message, &help);
+                return expr;
+            }
+        };
+        let written_age = args.first().map(ToString::to_string).unwrap_or_default();
+        for part in Part::ALL {
+            self.score(&format!("{} of news2({written_age})", part.label()), Score::Points(part), age);
+        }
+        match SCORES.iter().find(|(known, _)| *known == name) {
+            Some((_, Score::Red)) => equals_one(self.score(written, Score::Red, age)),
+            Some((_, score)) => self.score(written, *score, age),
+            None => expr,
+        }
+    }
+
+    fn score(&mut self, text: &str, score: Score, age: schemas::Micros) -> Expr {
+        let word = match score {
+            Score::Points(part) => part.name(),
+            Score::Exact => "score",
+            Score::Least => "least",
+            Score::Most => "most",
+            Score::Missing => "missing",
+            Score::Red => "red",
+        };
+        self.column(format!("news2_{word}_{}s", age.as_seconds()), text.to_owned(), Source::News2 { score, age })
+    }
+
+    /// A side of a comparison, and between which two numbers it lies: NEWS2 while values are missing.
+    fn bounds(&mut self, side: &Expr) -> (Expr, Expr, Expr) {
+        let expr = self.expr(side.clone());
+        let mut said = &expr;
+        while let Expr::Nested(inner) = said {
+            said = inner;
+        }
+        let exact = self.columns.iter().find(|column| is_score(side) && matches!(said, Expr::Identifier(name) if name.value == column.name));
+        match exact.map(|column| (column.source.clone(), column.text.clone())) {
+            Some((Source::News2 { age, .. }, written)) => {
+                let least = self.score(&format!("{written} at least"), Score::Least, age);
+                let most = self.score(&format!("{written} at most"), Score::Most, age);
+                (least, expr, most)
+            }
+            _ => (expr.clone(), expr.clone(), expr),
+        }
+    }
+
+    /// TRUE or FALSE as soon as it is so whatever the missing values are; until then what the score itself says, NULL.
+    fn compared_scores(&mut self, whole: &Expr, left: &Expr, op: &BinaryOperator, right: &Expr) -> Expr {
+        let ((a, x, b), (c, y, d)) = (self.bounds(left), self.bounds(right));
+        let sql = match op {
+            BinaryOperator::Gt | BinaryOperator::GtEq => format!("(({a}) {op} ({d}) OR (({b}) {op} ({c}) AND ({x}) {op} ({y})))"),
+            BinaryOperator::Lt | BinaryOperator::LtEq => format!("(({b}) {op} ({c}) OR (({a}) {op} ({d}) AND ({x}) {op} ({y})))"),
+            _ => {
+                let not = if *op == BinaryOperator::NotEq { "NOT " } else { "" };
+                format!("({not}(({a}) <= ({d}) AND ({b}) >= ({c}) AND ({x}) = ({y})))")
+            }
+        };
+        parse(&sql).unwrap_or_else(|error| {
+            self.refuse(whole, format!("not a condition: {error}"), "");
+            whole.clone()
+        })
+    }
+
+    fn score_between(&mut self, score: &Expr, negated: bool, low: &Expr, high: &Expr) -> Expr {
+        let compared = |op, bound: &Expr| Box::new(Expr::BinaryOp { left: Box::new(score.clone()), op, right: Box::new(bound.clone()) });
+        let (low, high) = (self.boxed(compared(BinaryOperator::GtEq, low)), self.boxed(compared(BinaryOperator::LtEq, high)));
+        let both = Expr::Nested(Box::new(Expr::BinaryOp { left: low, op: BinaryOperator::And, right: high }));
+        if negated { Expr::UnaryOp { op: UnaryOperator::Not, expr: Box::new(both) } } else { both }
+    }
+
     /// `between_hours('22:00', '06:00')`: true or false by the wall clock of the file's zone, or of the one that is named.
     fn between_hours(&mut self, expr: Expr, written: &str, args: &[Expr]) -> Expr {
         let usage = "between_hours('22:00', '06:00'), and another zone than the file's as a third: 'Europe/London'";
@@ -267,8 +341,7 @@ impl Rewriter<'_> {
         };
         let word: String = zone.to_string().chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
         let column = self.column(format!("clock_{start}_{end}_{word}"), written.to_owned(), Source::Clock { from: start, to: end, zone });
-        let one = Expr::Value(Value::Number("1e0".to_owned(), false).into());
-        Expr::Nested(Box::new(Expr::BinaryOp { left: Box::new(column), op: BinaryOperator::Eq, right: Box::new(one) }))
+        equals_one(column)
     }
 
     fn limit(&mut self, expr: Expr, written: &str, args: &[Expr]) -> Expr {
@@ -300,6 +373,26 @@ impl Rewriter<'_> {
         }
         Expr::Identifier(Ident::new(name))
     }
+}
+
+fn parse(text: &str) -> Result<Expr, String> {
+    let parsed = DFParserBuilder::new(text).build().and_then(|mut parser| parser.parse_into_expr());
+    parsed.map(|expr| expr.expr).map_err(|error| plain(&error.strip_backtrace()).to_owned())
+}
+
+/// The score itself: `news2('4 h')`.
+fn is_score(expr: &Expr) -> bool {
+    match expr {
+        Expr::Nested(inner) => is_score(inner),
+        Expr::Function(call) => call.name.to_string().eq_ignore_ascii_case("news2"),
+        _ => false,
+    }
+}
+
+/// A column of 1 and 0 as a condition.
+fn equals_one(column: Expr) -> Expr {
+    let one = Expr::Value(Value::Number("1e0".to_owned(), false).into());
+    Expr::Nested(Box::new(Expr::BinaryOp { left: Box::new(column), op: BinaryOperator::Eq, right: Box::new(one) }))
 }
 
 /// What DataFusion says, without the names of its own types.

@@ -2,10 +2,14 @@
 
 use schemas::{Metric, Micros};
 
+use crate::news2::{Part, Points};
 use crate::zone::Zone;
 
 /// The widest look back of a rule over single samples: they are kept for the horizon and this much more, whatever rules there are.
 pub(crate) const MAX_WIDTH: Micros = Micros::hours(2);
+
+/// The oldest value that NEWS2 may rest on; of what is older than the samples are kept, the newest stays so long.
+pub(crate) const MAX_AGE: Micros = Micros::hours(24);
 
 /// The vocabulary over a metric's samples in `(t − width, t]`, or over calendar days up to `t`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,10 +36,12 @@ pub(super) const FUNCTIONS: [(&str, Function); 8] = [
     ("samples", Function::Samples),
     ("baseline", Function::Baseline),
 ];
-pub(super) const NOT_YET: [&str; 2] = ["news2", "news2_missing"];
+
+/// What may be asked of NEWS2.
+pub(super) const SCORES: [(&str, Score); 3] = [("news2", Score::Exact), ("news2_missing", Score::Missing), ("news2_red", Score::Red)];
 
 /// Everything that may be called, for an error.
-pub(super) const KNOWN: &str = "last, mean, lowest, highest, spread, slope, samples, baseline, limit and between_hours";
+pub(super) const KNOWN: &str = "last, mean, lowest, highest, spread, slope, samples, baseline, limit, between_hours, news2, news2_missing and news2_red";
 
 impl Function {
     pub(super) fn name(self) -> &'static str {
@@ -45,6 +51,33 @@ impl Function {
     /// Its value is one of the metric's own, in the metric's unit.
     pub(super) const fn is_a_value(self) -> bool {
         matches!(self, Self::Last | Self::Mean | Self::Lowest | Self::Highest | Self::Baseline)
+    }
+}
+
+/// What a column says of NEWS2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Score {
+    /// Of one part; NULL while it is missing. A rule on NEWS2 has this of each: what it says rests on them.
+    Points(Part),
+    /// The sum; NULL while anything is missing.
+    Exact,
+    Least,
+    Most,
+    Missing,
+    /// 1 when a part has 3 points, 0 when none can have.
+    Red,
+}
+
+impl Score {
+    pub fn of(self, points: Points) -> Option<f64> {
+        match self {
+            Self::Points(part) => points.0.get(part as usize).copied().flatten().map(f64::from),
+            Self::Exact => points.score().map(f64::from),
+            Self::Least => Some(f64::from(points.least())),
+            Self::Most => Some(f64::from(points.most())),
+            Self::Missing => Some(points.missing().count() as f64),
+            Self::Red => points.any_red().map(|red| f64::from(u8::from(red))),
+        }
     }
 }
 
@@ -73,6 +106,11 @@ pub(crate) enum Source {
         to: u32,
         zone: Zone,
     },
+    /// NEWS2 of the newest values no older than `age`.
+    News2 {
+        score: Score,
+        age: Micros,
+    },
 }
 
 impl Source {
@@ -80,7 +118,8 @@ impl Source {
     pub fn metric(&self) -> Option<Metric> {
         match self {
             Self::Windowed { metric, .. } | Self::Days { metric, .. } => Some(*metric),
-            Self::Limit { .. } | Self::Clock { .. } => None,
+            Self::News2 { score: Score::Points(part), .. } => Some(part.metric()),
+            Self::News2 { .. } | Self::Limit { .. } | Self::Clock { .. } => None,
         }
     }
 
@@ -90,11 +129,12 @@ impl Source {
             Self::Windowed { width, .. } => *width,
             // a reading of the first hour of a day is seen until the last of the last, and a day may have 25 h
             Self::Days { days, .. } => Micros::days(i64::from(*days) + 2),
+            Self::News2 { age, .. } => *age,
             Self::Limit { .. } | Self::Clock { .. } => Micros::ZERO,
         }
     }
 
-    /// What a person is told of its value: `SpO₂ 84 %`, `limit 90`; `None`: nothing.
+    /// What a person is told of its value: `SpO₂ 84 %`, `limit 90`; `None`: nothing. Of NEWS2 its columns say one thing together.
     pub fn words(&self, value: f64) -> Option<String> {
         let measured = |metric: Metric, of: &str| format!("{}{of} {value:.*} {}", metric.label(), usize::from(metric.decimals()), metric.display_unit());
         match self {
@@ -115,7 +155,7 @@ impl Source {
                 })
             }
             Self::Limit { .. } => Some(format!("limit {value}")),
-            Self::Clock { .. } => None,
+            Self::Clock { .. } | Self::News2 { .. } => None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use schemas::Micros;
 
-use super::vocabulary::MAX_WIDTH;
+use super::vocabulary::{MAX_AGE, MAX_WIDTH};
 use crate::panes::MAX_DAYS;
 
 /// How far back a function looks.
@@ -30,6 +30,15 @@ pub(super) fn parse_width(text: &str) -> Result<Width, (String, String)> {
     let days = (span.0.saturating_add(day.0 / 2) / day.0).clamp(1, i64::from(MAX_DAYS));
     let help = format!("a width is at most '2 h', or whole calendar days: '{days} day{}'", if days == 1 { "" } else { "s" });
     Err((format!("the width '{text}' is too wide"), help))
+}
+
+/// How old a value of NEWS2 may be. The error is (message, help).
+pub(super) fn parse_age(text: &str) -> Result<Micros, (String, String)> {
+    match parse_span(text) {
+        Ok(age) if text.contains('d') || age > MAX_AGE => Err((format!("the age '{text}' is too old"), "at most '24 h'".to_owned())),
+        Ok(age) => Ok(age),
+        Err(help) => Err((format!("`'{text}'` is not an age"), help.replace("5 min", "4 h"))),
+    }
 }
 
 /// `5 min`, `30 s`, `2 h`, `7 days`.

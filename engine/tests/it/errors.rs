@@ -64,6 +64,15 @@ fn what_a_predicate_is_told() {
         "last(spo2, '5 min') < 90 AND between_hours('22:00', '22:00')",
         "last(spo2, '5 min') < 90 AND between_hours('22:00', '06:00', 'Europe/Londn')",
         "last(spo2, '5 min') < 90 AND hour() > 22",
+        // NEWS2
+        "news2('2 days') >= 7",
+        "news2('25 h') >= 7",
+        "news2(4) >= 7",
+        "news2() >= 7",
+        "news2('4 h') >= 21",
+        "news2('4 h')",
+        "new2('4 h') >= 7",
+        "news2_missing('4 h') > 3",
         // too little evidence is no end
         "samples(spo2, '5 min') < 3",
         "samples(weight, '3 days') < 2",

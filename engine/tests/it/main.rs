@@ -6,6 +6,7 @@ mod diff;
 mod document;
 mod errors;
 mod invariants;
+mod news2;
 mod packs;
 mod semantics;
 mod shadow;

@@ -27,9 +27,9 @@ fn ids(book: &RuleBook) -> BTreeSet<String> {
 }
 
 #[test]
-fn there_is_one_for_each_kind_of_patient() {
+fn there_is_one_for_each_kind_of_patient_and_one_for_the_score() {
     let names: Vec<String> = packs().into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names, ["copd.toml", "heart-failure.toml", "hospital-at-home.toml", "hypertension.toml", "post-discharge.toml", "default.toml"]);
+    assert_eq!(names, ["copd.toml", "heart-failure.toml", "hospital-at-home.toml", "hypertension.toml", "news2.toml", "post-discharge.toml", "default.toml"]);
 }
 
 #[test]
