@@ -108,6 +108,7 @@ pub(crate) struct App {
     pub tls: bool,
     pub session: Duration,
     pub repage_after: Duration,
+    pub engine: engine::Config,
     /// Ends every stream.
     pub streams: CancellationToken,
 }
@@ -183,6 +184,7 @@ impl Dashboard {
             tls: tls.is_some(),
             session: config.session,
             repage_after: config.repage_after,
+            engine: config.engine,
             streams: CancellationToken::new(),
         });
         Ok(Self { tcp, tls, address, app, auditing: Box::pin(auditing), stop_auditing, watcher })

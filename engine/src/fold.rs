@@ -144,10 +144,8 @@ impl Fold {
             kept.value = reading.value;
             kept.arrived = arrival.arrived_at;
             kept.received_at = reading.received_at;
-            let (at, beyond) = (kept.at, kept.beyond || frontier.is_some_and(|frontier| frontier - kept.at > config.horizon));
-            if !beyond {
-                self.changed(config, book, &reading.patient, reading.metric, at, step);
-            }
+            let (at, answers) = (kept.at, !kept.beyond);
+            self.amended(config, book, &reading.patient, reading.metric, place, at, answers, step);
             return;
         }
         let behind = frontier.is_some_and(|frontier| reading.at < frontier);
@@ -179,7 +177,8 @@ impl Fold {
         let newer = frontier.is_none_or(|frontier| reading.at > frontier);
         if newer {
             series.frontier = Some(reading.at);
-            series.evict(config.horizon + MAX_WIDTH + config.window);
+            let pauses = folded.settings.as_deref().map_or(&[][..], |s| &s.pauses);
+            series.evict(config.horizon + MAX_WIDTH + config.window, &book.zone, pauses);
             if !reading.test && !voided {
                 step.news = News::Heard(reading.patient.clone(), reading.metric, reading.at.min(clock.as_event()));
             }
@@ -204,13 +203,25 @@ impl Fold {
             return;
         }
         let series = folded.series.entry(void.metric).or_default();
-        let frontier = series.frontier;
-        let Some(kept) = series.find(void.reading).and_then(|place| series.samples.get_mut(place)) else { return };
+        let Some(place) = series.find(void.reading) else { return };
+        let Some(kept) = series.samples.get_mut(place) else { return };
         stats.voided += u64::from(voided);
         kept.voided = voided;
-        let (at, beyond) = (kept.at, kept.beyond || frontier.is_some_and(|frontier| frontier - kept.at > config.horizon));
-        if !beyond {
-            self.changed(config, book, &void.patient, void.metric, at, step);
+        let (at, answers) = (kept.at, !kept.beyond);
+        self.amended(config, book, &void.patient, void.metric, place, at, answers, step);
+    }
+
+    /// A reading that was there already says something else now. Beyond the horizon it changes only its day, as long as it has not settled.
+    #[allow(clippy::too_many_arguments)]
+    fn amended(&mut self, config: &Config, book: &RuleBook, patient: &PatientId, metric: Metric, place: usize, at: EventTime, answers: bool, step: &mut Step) {
+        let Some(folded) = self.patients.get(patient) else { return };
+        let Some(series) = folded.series.get(&metric).filter(|_| answers) else { return };
+        if series.frontier.is_none_or(|frontier| frontier - at <= config.horizon) {
+            self.changed(config, book, patient, metric, at, step);
+        } else if place >= series.settled {
+            for (index, rule) in touched(book, metric).filter(|(_, rule)| rule.looks_at_days()) {
+                rows(folded, patient, index, rule, rule_frontier(folded, rule).into_iter().collect(), step);
+            }
         }
     }
 

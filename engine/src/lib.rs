@@ -5,17 +5,25 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod api;
+mod cases;
 mod columns;
+mod compose;
 mod decide;
 mod engine;
 mod fold;
+pub mod news2;
+mod panes;
 mod rules;
 mod series;
 mod snapshot;
+mod zone;
 
 pub use api::{Arrival, Breach, Config, Latest, OpenAlert, Output, Sample, SnapshotError, Stats};
+pub use cases::{CaseReport, StepReport, run_cases};
 pub use engine::Engine;
-pub use rules::{Diagnostic, Diagnostics, Function, Rule, RuleBook, RuleKind, Severity, compile};
+pub use panes::Day;
+pub use rules::{BookDiff, Confirm, Diagnostic, Diagnostics, FieldDiff, Function, Rule, RuleBook, RuleDiff, RuleKind, Severity, State, compile};
+pub use zone::Zone;
 
 /// The rules an installation starts with; each names the public source of its numbers.
 pub const DEFAULT_RULES: &str = include_str!("../rules/default.toml");

@@ -1,9 +1,12 @@
+pub mod api;
 pub mod certify;
+pub mod crl;
 pub mod decode;
 pub mod demo;
 pub mod device;
 pub mod import;
 pub mod init;
+pub mod observe;
 pub mod patient;
 pub mod replay;
 pub mod rule;

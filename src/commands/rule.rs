@@ -15,6 +15,11 @@ use crate::output;
 pub enum RuleCommand {
     /// Reads rules and says what is wrong with them; changes nothing
     Check { file: PathBuf },
+    /// Plays the cases of rule files through the engine: what is measured when, and what is expected to be said of it (docs/rules.md)
+    Test {
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
     /// Puts the rules of the file into force, in place of all that are
     Load {
         file: PathBuf,
@@ -35,6 +40,7 @@ pub async fn run(command: RuleCommand) -> anyhow::Result<()> {
             let file = file.display().to_string();
             output::tell(&json!({"file": file, "rules": count}), format_args!("{file} is good: {count} rules"))?;
         }
+        RuleCommand::Test { files } => test(&files)?,
         RuleCommand::Load { file, config } => {
             let (toml, count) = read(&file)?;
             let store = installation::open_store(&Config::load(&config)?).await?;
@@ -56,6 +62,25 @@ pub async fn run(command: RuleCommand) -> anyhow::Result<()> {
             write!(out, "{}", rules.toml)?;
         }
     }
+    Ok(())
+}
+
+/// Fails when a case says something else than is expected of it, or when there is none.
+fn test(files: &[PathBuf]) -> anyhow::Result<()> {
+    let (mut played, mut failed) = (0, 0);
+    for file in files {
+        let toml = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let name = file.display().to_string();
+        let reports = engine::run_cases(&toml).map_err(|errors| anyhow::anyhow!("{name}:\n{errors}"))?;
+        anyhow::ensure!(!reports.is_empty(), "{name} has no [[case]]; docs/rules.md shows how one is written");
+        for report in reports {
+            played += 1;
+            failed += usize::from(!report.passed());
+            let row = json!({"file": name, "line": report.line, "case": report.name, "passed": report.passed(), "report": report.to_string()});
+            output::tell(&row, format_args!("{name}: {report}"))?;
+        }
+    }
+    anyhow::ensure!(failed == 0, "{failed} of {played} cases are not as expected");
     Ok(())
 }
 

@@ -31,6 +31,7 @@ mod error;
 mod migrate;
 
 pub mod audit;
+pub mod backtests;
 pub mod episodes;
 pub mod lease;
 pub mod meta;
@@ -38,6 +39,7 @@ pub mod moves;
 pub mod notifications;
 pub mod positions;
 pub mod registry;
+pub mod rule_changes;
 pub mod secrets;
 pub mod settings;
 pub mod timers;

@@ -6,8 +6,13 @@ use crate::db::args;
 use crate::{Engine, Store, StoreError};
 
 /// `(version, SQL)`. `{BYTES}` stands for the database's type of bytes.
-const MIGRATIONS: &[(i64, &str)] =
-    &[(1, include_str!("migrations/0001_start.sql")), (2, include_str!("migrations/0002_watched.sql")), (3, include_str!("migrations/0003_moves.sql"))];
+const MIGRATIONS: &[(i64, &str)] = &[
+    (1, include_str!("migrations/0001_start.sql")),
+    (2, include_str!("migrations/0002_watched.sql")),
+    (3, include_str!("migrations/0003_moves.sql")),
+    (4, include_str!("migrations/0004_rule_changes.sql")),
+    (5, include_str!("migrations/0005_backtests.sql")),
+];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (version BIGINT PRIMARY KEY, checksum TEXT NOT NULL)";
 

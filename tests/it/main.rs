@@ -7,6 +7,7 @@ mod driven;
 mod evidence;
 mod kill;
 mod mimic;
+mod observe;
 mod refusals;
 mod run;
 mod smoke;

@@ -4,6 +4,8 @@ mod alerts;
 mod devices;
 mod events;
 pub(crate) mod health;
+mod news2;
+mod observations;
 mod patients;
 mod session;
 mod settings;
@@ -46,6 +48,9 @@ fn closed() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(patients::all))
         .routes(routes!(patients::one))
         .routes(routes!(vitals::vitals))
+        .routes(routes!(observations::enter))
+        .routes(routes!(observations::void))
+        .routes(routes!(news2::news2))
         .routes(routes!(settings::read, settings::write))
         .routes(routes!(alerts::list))
         .routes(routes!(alerts::one))

@@ -60,9 +60,9 @@ impl fmt::Display for Diagnostics {
 impl std::error::Error for Diagnostics {}
 
 /// A refusal inside one value: message, span within the file, help.
-pub(super) struct Refusal(pub String, pub Range<usize>, pub String);
+pub(crate) struct Refusal(pub String, pub Range<usize>, pub String);
 
-pub(super) fn diagnostic(toml: &str, severity: Severity, Refusal(message, span, help): Refusal) -> Diagnostic {
+pub(crate) fn diagnostic(toml: &str, severity: Severity, Refusal(message, span, help): Refusal) -> Diagnostic {
     let start = span.start.min(toml.len());
     let end = span.end.clamp(start, toml.len());
     let before = toml.get(..start).unwrap_or("");
