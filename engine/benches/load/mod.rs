@@ -1,5 +1,7 @@
 //! A ward at home: every patient's devices send six values a minute, in time, with the odd episode.
 
+use std::collections::BTreeMap;
+
 use engine::{Arrival, DEFAULT_RULES};
 use schemas::{Arrived, ClockState, DeviceId, EventTime, Input, Metric, Micros, Offset, PatientId, Reading, ReadingId, RuleSet, Settings};
 
@@ -54,17 +56,18 @@ impl Ward {
             ward.order.swap(at, other);
         }
         // in the order of their phases, as they come
-        let patients = &ward.patients;
-        ward.order.sort_by_key(|number| patients[*number as usize].1);
+        let Self { order, patients, .. } = &mut ward;
+        order.sort_by_key(|number| patients[*number as usize].1);
         let rules = RuleSet { version: 1, toml: DEFAULT_RULES.to_owned(), activated_at: EventTime(START), author: String::new() };
         let mut first = vec![ward.arrival(Input::RuleSet(rules))];
-        for number in 0..patients.len() {
+        for number in 0..ward.patients.len() {
             let patient = PatientId::parse(&ward.patients[number].0).unwrap();
             let settings = Settings {
                 patient,
                 version: 1,
                 monitored: true,
                 limits: [("spo2.low".to_owned(), 88.0)].into_iter().filter(|_| number % 10 == 0).collect(),
+                limits_until: BTreeMap::new(),
                 oxygen_l_min: None,
                 news2_scale: 1,
                 pauses: Vec::new(),
