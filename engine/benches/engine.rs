@@ -133,7 +133,12 @@ fn memory() {
     let restored = Engine::restore(Config::default(), &snapshot).unwrap();
     let read = cpu() - begin;
     let state = held - names;
-    println!("  state: {} bytes a patient, {:.1} a retained sample ({} samples a series)", state / patients, state as f64 / samples as f64, samples / patients / 6);
+    println!(
+        "  state: {} bytes a patient, {:.1} a retained sample ({} samples a series)",
+        state / patients,
+        state as f64 / samples as f64,
+        samples / patients / 6
+    );
     println!(
         "  snapshot: {:.1} bytes a sample, {:.0} ns a sample to write, {:.0} to read",
         snapshot.len() as f64 / samples as f64,

@@ -7,10 +7,9 @@ use crate::rules::Source;
 
 /// The value at `at`, and on how many readings it rests.
 pub(crate) fn value(source: &Source, folded: &Folded, at: EventTime, needs: u32) -> (Option<f64>, u32) {
-    let settings = folded.settings.as_deref();
-    let pauses = settings.map_or(&[][..], |s| &s.pauses);
+    let pauses = folded.pauses();
     match source {
-        Source::Limit { name, default } => (Some(settings.and_then(|s| s.limit(name, at)).unwrap_or(*default)), 0),
+        Source::Limit { name, default } => (Some(folded.limit(name, at).unwrap_or(*default)), 0),
         Source::Windowed { function, metric, width } => {
             let Some(series) = folded.series.get(metric) else { return (None, 0) };
             series.function(*function, at, *width, needs, pauses)

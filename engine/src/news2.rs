@@ -260,7 +260,7 @@ impl News2 {
 impl Engine {
     /// From the newest readings that rules look at. Readings are kept for `at` within the horizon of the newest.
     pub fn news2(&self, patient: &PatientId, at: EventTime, age: Micros) -> News2 {
-        let folded = self.fold.patients.get(patient);
+        let folded = self.fold.get(patient);
         let settings = folded.and_then(|folded| folded.settings.as_deref());
         News2::of(at, age, settings, Part::ALL.map(|part| newest(folded?, part, at, age)))
     }

@@ -3,13 +3,8 @@
 //! A column stands as the difference from a base, in a unit that divides all of them. A value that does not fit makes the rows be packed
 //! anew, with more room; what comes out is always exactly what went in.
 
-/// How many integers a row holds.
-pub(crate) const COLUMNS: usize = 6;
-
-pub(crate) type Row = [i64; COLUMNS];
-
-/// Microseconds: minutes, seconds, milliseconds. Most devices tell the time in one of them.
-const UNITS: [u64; 3] = [60_000_000, 1_000_000, 1_000];
+/// Microseconds: minutes, seconds, milliseconds. Most devices tell the time in one of them; and whole numbers stand in tenths.
+const UNITS: [u64; 4] = [60_000_000, 1_000_000, 1_000, 10];
 
 /// To which side a column may be expected to grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +56,7 @@ const fn mask(width: u8) -> u64 {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Packed {
+pub(crate) struct Packed<const COLUMNS: usize> {
     columns: [Column; COLUMNS],
     /// Bits of a row.
     stride: u16,
@@ -72,14 +67,14 @@ pub(crate) struct Packed {
     words: Vec<u64>,
 }
 
-impl Default for Packed {
+impl<const COLUMNS: usize> Default for Packed<COLUMNS> {
     fn default() -> Self {
         let empty = Column { unit: 1, ..Column::default() };
         Self { columns: [empty; COLUMNS], stride: 0, head: 0, rows: 0, words: Vec::new() }
     }
 }
 
-impl Packed {
+impl<const COLUMNS: usize> Packed<COLUMNS> {
     pub fn len(&self) -> usize {
         self.rows as usize
     }
@@ -89,14 +84,12 @@ impl Packed {
         if column.width == 0 { column.base } else { column.value(self.bits(self.place(row) + usize::from(column.shift), column.width)) }
     }
 
-    pub fn row(&self, row: usize) -> Row {
+    pub fn row(&self, row: usize) -> [i64; COLUMNS] {
         std::array::from_fn(|column| self.get(row, column))
     }
 
-    /// What stands in a column of every row, where that is the same by the way it is packed.
-    pub fn constant(&self, column: usize) -> Option<i64> {
-        let column = &self.columns[column];
-        (column.width == 0).then_some(column.base)
+    pub fn clear(&mut self) {
+        *self = Self::default();
     }
 
     /// The rows are in the order of their first column: how many of them have less than this there, or as much.
@@ -123,13 +116,13 @@ impl Packed {
         low
     }
 
-    pub fn push(&mut self, row: &Row) {
+    pub fn push(&mut self, row: &[i64; COLUMNS]) {
         self.insert(self.len(), row);
     }
 
-    pub fn insert(&mut self, at: usize, row: &Row) {
+    pub fn insert(&mut self, at: usize, row: &[i64; COLUMNS]) {
         let Some(codes) = self.codes(row) else {
-            let mut rows: Vec<Row> = (0..self.len()).map(|row| self.row(row)).collect();
+            let mut rows: Vec<[i64; COLUMNS]> = (0..self.len()).map(|row| self.row(row)).collect();
             rows.insert(at, *row);
             *self = Self::of(&rows);
             return;
@@ -142,12 +135,12 @@ impl Packed {
         self.write(at, &codes);
     }
 
-    pub fn set(&mut self, at: usize, row: &Row) {
+    pub fn set(&mut self, at: usize, row: &[i64; COLUMNS]) {
         if let Some(codes) = self.codes(row) {
             self.write(at, &codes);
             return;
         }
-        let mut rows: Vec<Row> = (0..self.len()).map(|row| self.row(row)).collect();
+        let mut rows: Vec<[i64; COLUMNS]> = (0..self.len()).map(|row| self.row(row)).collect();
         rows[at] = *row;
         *self = Self::of(&rows);
     }
@@ -160,7 +153,7 @@ impl Packed {
         self.rows -= count as u32;
     }
 
-    fn of(rows: &[Row]) -> Self {
+    fn of(rows: &[[i64; COLUMNS]]) -> Self {
         let mut packed = Self::default();
         for (number, column) in packed.columns.iter_mut().enumerate() {
             let grows = if number == 0 { Grows::Up } else { Grows::Both };
@@ -178,7 +171,7 @@ impl Packed {
         packed
     }
 
-    fn codes(&self, row: &Row) -> Option<[u64; COLUMNS]> {
+    fn codes(&self, row: &[i64; COLUMNS]) -> Option<[u64; COLUMNS]> {
         let mut codes = [0; COLUMNS];
         for ((code, column), value) in codes.iter_mut().zip(&self.columns).zip(row) {
             *code = column.code(*value)?;
@@ -236,6 +229,8 @@ mod tests {
 
     use super::*;
 
+    type Row = [i64; 6];
+
     fn rows() -> impl Strategy<Value = Vec<(i64, Row)>> {
         let number = prop_oneof![4 => 0..5i64, 2 => (0..1000i64).prop_map(|n| n * 1000), 1 => any::<i64>()];
         let row = (0..2000i64, prop::array::uniform6(number)).prop_map(|(at, row)| (at * 1_000_000, row));
@@ -245,7 +240,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_comes_out_is_what_went_in(rows in rows(), drops in prop::collection::vec(0..4usize, 80), far in any::<i64>()) {
-            let (mut packed, mut plain) = (Packed::default(), Vec::<Row>::new());
+            let (mut packed, mut plain) = (Packed::<6>::default(), Vec::<Row>::new());
             for (number, (at, mut row)) in rows.into_iter().enumerate() {
                 row[0] = if number == 70 { far } else { at };
                 let place = plain.partition_point(|known| known[0] <= row[0]);
@@ -269,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_minutely_reading_takes_less_than_eight_bytes() {
-        let mut packed = Packed::default();
+        let mut packed = Packed::<6>::default();
         for minute in 0..245i64 {
             let delay = 40_000 + minute * 7_919_317 % 2_000_000;
             packed.push(&[1_795_168_800_123_000 + minute * 60_000_000, 96 + minute % 5, delay, 1000 + minute * 7919 % 10_000, 0, 0]);

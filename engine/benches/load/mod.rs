@@ -40,17 +40,8 @@ impl Ward {
     pub fn new(patients: usize, unruly: Option<u64>) -> (Self, Vec<Arrival>) {
         let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
         let names = (0..patients).map(|number| (format!("patient-{number:06}"), dice.roll(60_000) as i64 * 1000)).collect();
-        let mut ward = Self {
-            patients: names,
-            order: (0..patients as u32).collect(),
-            dice,
-            minute: 0,
-            place: (0, 0),
-            offset: 0,
-            clock: START,
-            message: (0, 0),
-            unruly,
-        };
+        let mut ward =
+            Self { patients: names, order: (0..patients as u32).collect(), dice, minute: 0, place: (0, 0), offset: 0, clock: START, message: (0, 0), unruly };
         for at in (1..ward.order.len()).rev() {
             let other = ward.dice.roll(at as u64 + 1) as usize;
             ward.order.swap(at, other);

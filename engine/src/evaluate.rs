@@ -1,0 +1,136 @@
+//! Predicates over rows: all rows of a rule at once.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, Float64Builder, RecordBatch};
+use datafusion::physical_expr::PhysicalExpr;
+
+use crate::rules::{Predicate, Source};
+
+/// What `when` and `clear` say of a row; `None` is too little evidence.
+pub(crate) type Answer = (Option<bool>, Option<bool>);
+
+/// The rows of one rule, and what it says of them.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    growing: Vec<Float64Builder>,
+    columns: Vec<Float64Array>,
+    answers: Option<(BooleanArray, BooleanArray)>,
+    rows: usize,
+}
+
+impl Table {
+    pub fn new(columns: usize) -> Self {
+        Self { growing: (0..columns).map(|_| Float64Builder::new()).collect(), ..Self::default() }
+    }
+
+    /// A row, and its place.
+    pub fn push(&mut self, values: impl Iterator<Item = Option<f64>>) -> u32 {
+        for (column, value) in self.growing.iter_mut().zip(values) {
+            column.append_option(value);
+        }
+        self.rows += 1;
+        self.rows as u32 - 1
+    }
+
+    /// A row that cannot be evaluated is counted and is no evidence; the others are as if it were not there.
+    pub fn evaluate(&mut self, predicate: &Predicate, errors: &mut u64) {
+        if self.rows == 0 {
+            return;
+        }
+        self.columns = self.growing.iter_mut().map(Float64Builder::finish).collect();
+        let arrays = self.columns.iter().map(|column| Arc::new(column.clone()) as ArrayRef).collect();
+        let answers = RecordBatch::try_new(predicate.schema.clone(), arrays).ok().map(|batch| {
+            let whole = said(&predicate.when, &batch).zip(said(&predicate.clear, &batch));
+            whole.unwrap_or_else(|| row_by_row(predicate, &batch, errors))
+        });
+        if answers.is_none() {
+            *errors += self.rows as u64;
+        }
+        self.answers = answers;
+    }
+
+    pub fn answer(&self, row: u32) -> Answer {
+        let Some((when, clear)) = &self.answers else { return (None, None) };
+        let at = |array: &BooleanArray| array.is_valid(row as usize).then(|| array.value(row as usize));
+        (at(when), at(clear))
+    }
+
+    /// A row's values, in the order of the predicate's columns.
+    pub fn values(&self, row: u32) -> impl Iterator<Item = Option<f64>> {
+        self.columns.iter().map(move |column| column.is_valid(row as usize).then(|| column.value(row as usize)))
+    }
+}
+
+fn said(expression: &Arc<dyn PhysicalExpr>, batch: &RecordBatch) -> Option<BooleanArray> {
+    let array = expression.evaluate(batch).and_then(|value| value.into_array(batch.num_rows())).ok()?;
+    array.as_boolean_opt().cloned()
+}
+
+fn row_by_row(predicate: &Predicate, batch: &RecordBatch, errors: &mut u64) -> (BooleanArray, BooleanArray) {
+    let mut alone = |row: usize| -> Answer {
+        let row = batch.slice(row, 1);
+        let Some((when, clear)) = said(&predicate.when, &row).zip(said(&predicate.clear, &row)) else {
+            *errors += 1;
+            return (None, None);
+        };
+        (when.iter().next().flatten(), clear.iter().next().flatten())
+    };
+    let (when, clear): (Vec<Option<bool>>, Vec<Option<bool>>) = (0..batch.num_rows()).map(&mut alone).unzip();
+    (when.into(), clear.into())
+}
+
+/// A predicate over a few rows.
+pub(crate) fn evaluate(predicate: &Predicate, rows: &[&[Option<f64>]], errors: &mut u64) -> Vec<Answer> {
+    let mut table = Table::new(predicate.columns.len());
+    for row in rows {
+        table.push(row.iter().copied());
+    }
+    table.evaluate(predicate, errors);
+    (0..rows.len() as u32).map(|row| table.answer(row)).collect()
+}
+
+/// SEMANTICS 9: tries the predicate around its own numbers, also with other limits.
+pub(crate) fn both_can_hold(predicate: &Predicate) -> bool {
+    let width = predicate.columns.len();
+    let mut values: Vec<f64> =
+        predicate.columns.iter().filter_map(|c| if let Source::Limit { default, .. } = c.source { Some(default) } else { None }).collect();
+    let text = format!("{} {}", predicate.when, predicate.clear);
+    values.extend(text.split(|c: char| !(c.is_ascii_digit() || c == '.')).filter_map(|n| n.parse::<f64>().ok()));
+    values.sort_by(f64::total_cmp);
+    values.dedup();
+    let mut candidates: Vec<f64> = values.iter().flat_map(|v| [v - 3.0, v - 1.0, *v, v + 1.0, v + 3.0]).collect();
+    for pair in values.windows(2) {
+        candidates.push((pair[0] + pair[1]) / 2.0);
+    }
+    candidates.sort_by(f64::total_cmp);
+    candidates.dedup();
+    if candidates.is_empty() || width == 0 {
+        return false;
+    }
+    // every combination where that is few, else a fixed sample of them
+    let total = candidates.len().checked_pow(width as u32).unwrap_or(usize::MAX);
+    let tries = total.min(20_000);
+    let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
+    let rows: Vec<Vec<Option<f64>>> = (0..tries)
+        .map(|i| {
+            let mut number = i;
+            (0..width)
+                .map(|_| {
+                    let pick = if total <= 20_000 {
+                        let pick = number % candidates.len();
+                        number /= candidates.len();
+                        pick
+                    } else {
+                        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                        (seed >> 33) as usize % candidates.len()
+                    };
+                    candidates.get(pick).copied()
+                })
+                .collect()
+        })
+        .collect();
+    let rows: Vec<&[Option<f64>]> = rows.iter().map(Vec::as_slice).collect();
+    let mut errors = 0;
+    evaluate(predicate, &rows, &mut errors).into_iter().any(|(when, clear)| when == Some(true) && clear == Some(true))
+}
