@@ -3,7 +3,7 @@
 use schemas::EventTime;
 
 use crate::fold::Folded;
-use crate::rules::Source;
+use crate::rules::{Function, Source};
 
 /// The value at `at`, and on how many readings it rests.
 pub(crate) fn value(source: &Source, folded: &Folded, at: EventTime, needs: u32) -> (Option<f64>, u32) {
@@ -11,11 +11,11 @@ pub(crate) fn value(source: &Source, folded: &Folded, at: EventTime, needs: u32)
     match source {
         Source::Limit { name, default } => (Some(folded.limit(name, at).unwrap_or(*default)), 0),
         Source::Windowed { function, metric, width } => {
-            let Some(series) = folded.series.get(metric) else { return (None, 0) };
+            let Some(series) = folded.series.get(metric) else { return nothing(*function) };
             series.function(*function, at, *width, needs, pauses)
         }
         Source::Days { function, metric, days, zone } => {
-            let Some(series) = folded.series.get(metric) else { return (None, 0) };
+            let Some(series) = folded.series.get(metric) else { return nothing(*function) };
             series.over_days(*function, at, *days, zone, needs, pauses)
         }
         Source::Clock { from, to, zone } => {
@@ -25,4 +25,9 @@ pub(crate) fn value(source: &Source, folded: &Folded, at: EventTime, needs: u32)
             (Some(f64::from(u8::from(inside))), 0)
         }
     }
+}
+
+/// Of a metric that was never measured: a count is never NULL.
+fn nothing(function: Function) -> (Option<f64>, u32) {
+    ((function == Function::Samples).then_some(0.0), 0)
 }

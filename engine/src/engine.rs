@@ -194,6 +194,7 @@ impl Engine {
                 received_at: s.received_at,
                 value: s.value,
                 late: s.late,
+                beyond: s.beyond,
                 test: s.test,
                 typed: s.typed,
                 clock: s.clock,

@@ -317,6 +317,17 @@ impl Fold {
         }
     }
 
+    /// The rule's frontier, and the columns of the row there: none where nothing is looked at.
+    pub fn deciding_row(&self, book: &Book, patient: &PatientId, index: usize) -> (Option<EventTime>, Option<Vec<Option<f64>>>) {
+        let Some((folded, rule)) = self.get(patient).zip(book.rules.get(index)) else { return (None, None) };
+        let (Some(frontier), RuleKind::Predicate(predicate)) = (rule_frontier(folded, book, index), &rule.kind) else { return (None, None) };
+        if folded.unmonitored || folded.pauses().iter().any(|pause| pause.covers(frontier)) {
+            return (Some(frontier), None);
+        }
+        let columns = predicate.columns.iter().map(|column| crate::columns::value(&column.source, folded, frontier, rule.needs).0);
+        (Some(frontier), Some(columns.collect()))
+    }
+
     /// SEMANTICS 2: what happened at `at` changed: its window, and every row that could see it.
     fn changed(&mut self, config: &Config, book: &Book, patient: u32, metric: Metric, at: EventTime, batch: &mut Batch) {
         self.window_of(config, patient, metric, at, batch);

@@ -39,6 +39,7 @@ impl Column {
         Self { base, unit: unit as u32, width, shift: 0 }
     }
 
+    #[inline]
     fn code(&self, value: i64) -> Option<u64> {
         let above = value.wrapping_sub(self.base) as u64;
         let unit = u64::from(self.unit);
@@ -46,6 +47,7 @@ impl Column {
         (value >= self.base && code <= mask(self.width) && code * unit == above).then_some(code)
     }
 
+    #[inline]
     const fn value(&self, code: u64) -> i64 {
         self.base.wrapping_add((code.wrapping_mul(self.unit as u64)) as i64)
     }
@@ -79,6 +81,7 @@ impl<const COLUMNS: usize> Packed<COLUMNS> {
         self.rows as usize
     }
 
+    #[inline]
     pub fn get(&self, row: usize, column: usize) -> i64 {
         let column = &self.columns[column];
         if column.width == 0 { column.base } else { column.value(self.bits(self.place(row) + usize::from(column.shift), column.width)) }
@@ -187,11 +190,12 @@ impl<const COLUMNS: usize> Packed<COLUMNS> {
     fn reach(&mut self) {
         let words = self.place(self.len()) / 64 + 2;
         if words > self.words.capacity() {
-            self.words.reserve_exact(words - self.words.len() + words / 16);
+            self.words.reserve_exact(words - self.words.len() + 2 + words / 16);
         }
         self.words.resize(words, 0);
     }
 
+    #[inline]
     fn bits(&self, at: usize, width: u8) -> u64 {
         let (word, shift) = (at / 64, at % 64);
         let [low, high] = self.words[word..word + 2] else { return 0 };
@@ -206,6 +210,7 @@ impl<const COLUMNS: usize> Packed<COLUMNS> {
         }
     }
 
+    #[inline]
     fn write_bits(&mut self, at: usize, bits: u64, width: u8) {
         let (word, shift) = (at / 64, at % 64);
         let [low, high] = &mut self.words[word..word + 2] else { return };

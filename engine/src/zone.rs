@@ -67,7 +67,7 @@ impl Zone {
     }
 
     /// The date at `at`, such as 2026-11-22.
-    pub(crate) fn date(&self, at: EventTime) -> String {
+    pub fn date(&self, at: EventTime) -> String {
         Timestamp::from_microsecond(at.0).map_or_else(|_| at.to_string(), |instant| self.0.to_datetime(instant).date().to_string())
     }
 }

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::Subcommand;
+use engine::RuleBook;
 use serde_json::json;
 
 use crate::config::Config;
-use crate::installation::{self, console, now};
+use crate::installation;
 use crate::output;
 
 #[derive(Debug, Subcommand)]
@@ -20,12 +21,27 @@ pub enum RuleCommand {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
-    /// Puts the rules of the file into force, in place of all that are
-    Load {
-        file: PathBuf,
+    /// Says what is different in a file of rules: new, gone, changed, on its way to the people
+    Diff(super::activation::Diff),
+    /// Puts the rules of the file into force, in place of all that are; where two persons are asked for, proposes them
+    Load(super::activation::Load),
+    /// Puts what somebody else proposed into force
+    Approve(super::activation::Decide),
+    /// Turns down what was proposed
+    Reject(super::activation::Decide),
+    /// Lists who put which rules into force on what grounds, and what waits
+    Changes {
         #[arg(long, default_value = "vigil.toml")]
         config: PathBuf,
     },
+    /// Counts by day what rules on trial raised beside the live ones
+    ShadowReport(super::shadow::ShadowReport),
+    /// Tries rules on the history in the lake: what they would have told, and what that would have cost
+    Backtest(Box<super::backtest::Backtest>),
+    /// Tries one rule on history with every threshold and hold of a grid
+    Sweep(Box<super::sweep::Sweep>),
+    /// Says why a rule had or had not raised for a patient
+    Explain(super::explain::Explain),
     /// Prints the rules in force, as a file that `load` takes
     Show {
         #[arg(long, default_value = "vigil.toml")]
@@ -41,16 +57,15 @@ pub async fn run(command: RuleCommand) -> anyhow::Result<()> {
             output::tell(&json!({"file": file, "rules": count}), format_args!("{file} is good: {count} rules"))?;
         }
         RuleCommand::Test { files } => test(&files)?,
-        RuleCommand::Load { file, config } => {
-            let (toml, count) = read(&file)?;
-            let store = installation::open_store(&Config::load(&config)?).await?;
-            let before = store.rules().await?.map_or(0, |rules| rules.version);
-            let loaded = store.put_rules(&toml, &console(), before, now()).await?;
-            store.close().await;
-            let version = loaded.version;
-            let words = format_args!("version {version}: {count} rules, in force as soon as the installation runs");
-            output::tell(&json!({"version": version, "rules": count}), words)?;
-        }
+        RuleCommand::Diff(diff) => super::activation::diff(diff).await?,
+        RuleCommand::Load(load) => super::activation::load(load).await?,
+        RuleCommand::Approve(decide) => super::activation::approve(decide).await?,
+        RuleCommand::Reject(decide) => super::activation::reject(decide).await?,
+        RuleCommand::Changes { config } => super::activation::changes(&config).await?,
+        RuleCommand::ShadowReport(report) => super::shadow::run(report).await?,
+        RuleCommand::Backtest(backtest) => super::backtest::run(*backtest).await?,
+        RuleCommand::Sweep(sweep) => super::sweep::run(*sweep).await?,
+        RuleCommand::Explain(explain) => super::explain::run(explain).await?,
         RuleCommand::Show { config } => {
             let store = installation::open_store(&Config::load(&config)?).await?;
             let rules = store.rules().await?;
@@ -85,15 +100,17 @@ fn test(files: &[PathBuf]) -> anyhow::Result<()> {
 }
 
 /// The file's text, and how many rules it holds.
-fn read(file: &Path) -> anyhow::Result<(String, usize)> {
+pub(super) fn read(file: &Path) -> anyhow::Result<(String, usize)> {
+    let (toml, book) = compiled(file)?;
+    // one is Vigil's own
+    Ok((toml, (book.rules.len() + book.drafts.len()).saturating_sub(1)))
+}
+
+/// The file's text, and what it says; warnings go to standard error.
+pub(super) fn compiled(file: &Path) -> anyhow::Result<(String, RuleBook)> {
     let toml = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    match engine::compile(&toml) {
-        // one is Vigil's own
-        Ok(book) => {
-            let mut said = std::io::stderr();
-            book.warnings.iter().try_for_each(|warning| writeln!(said, "{warning}"))?;
-            Ok((toml, book.rules.len().saturating_sub(1)))
-        }
-        Err(errors) => anyhow::bail!("{}:\n{errors}", file.display()),
-    }
+    let book = engine::compile(&toml).map_err(|errors| anyhow::anyhow!("{}:\n{errors}", file.display()))?;
+    let mut said = std::io::stderr();
+    book.warnings.iter().try_for_each(|warning| writeln!(said, "{warning}"))?;
+    Ok((toml, book))
 }

@@ -9,6 +9,7 @@ mod kill;
 mod mimic;
 mod observe;
 mod refusals;
+mod rules;
 mod run;
 mod smoke;
 mod test_mode;

@@ -23,7 +23,7 @@ pub use diff::{BookDiff, FieldDiff, RuleDiff};
 pub use file::compile;
 pub(crate) use file::most_urgent_first;
 pub use vocabulary::Function;
-pub(crate) use vocabulary::{MAX_WIDTH, Source};
+pub(crate) use vocabulary::{Column, MAX_WIDTH, Source};
 pub(crate) use width::{parse_span, parse_time_of_day};
 
 /// How far a rule has come.

@@ -98,7 +98,12 @@ impl Source {
     pub fn words(&self, value: f64) -> Option<String> {
         let measured = |metric: Metric, of: &str| format!("{}{of} {value:.*} {}", metric.label(), usize::from(metric.decimals()), metric.display_unit());
         match self {
-            Self::Windowed { metric, .. } => Some(measured(*metric, "")),
+            Self::Windowed { function, metric, width } => Some(match function {
+                Function::Samples => format!("{} {value} readings in {width}", metric.label()),
+                Function::Slope => format!("{} {value:+.1} {} an hour", metric.label(), metric.display_unit()),
+                Function::Spread => measured(*metric, " spread"),
+                Function::Last | Function::Mean | Function::Lowest | Function::Highest | Function::Baseline => measured(*metric, ""),
+            }),
             Self::Days { function, metric, days, .. } => {
                 let span = if *days == 1 { "today".to_owned() } else { format!("{days} days") };
                 Some(match function {

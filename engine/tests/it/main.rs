@@ -3,8 +3,10 @@
 
 mod days;
 mod diff;
+mod document;
 mod errors;
 mod invariants;
+mod packs;
 mod semantics;
 mod shadow;
 mod words;

@@ -363,3 +363,33 @@ steps = [
 "#,
     );
 }
+
+#[test]
+fn a_count_of_what_was_never_measured_is_none_and_not_null() {
+    holds(
+        r#"
+[[rule]]
+id = "uncounted"
+priority = "low"
+when = "last(spo2, '1 h') < 92 AND samples(respiratory_rate, '1 h') = 0"
+clear = "last(spo2, '1 h') >= 92"
+[[rule]]
+id = "uncounted-today"
+priority = "low"
+when = "last(spo2, '1 h') < 92 AND samples(respiratory_rate, '1 day') = 0"
+clear = "last(spo2, '1 h') >= 92"
+
+[[case]]
+name = "no breathing at all"
+steps = [{ at = "08:00", spo2 = 91, expect = ["raised uncounted", "raised uncounted-today"] }]
+"#,
+    );
+}
+
+#[test]
+fn a_page_says_of_each_function_what_its_number_is() {
+    let when = "samples(spo2, '5 min') >= 2 AND slope(spo2, '1 h') < 0 AND spread(spo2, '5 min') > 1 AND lowest(spo2, '5 min') < 90";
+    let mut log = crate::Log::new(&format!("[[rule]]\nid = \"a\"\npriority = \"low\"\nwhen = \"{when}\"\nclear = \"lowest(spo2, '5 min') >= 90\"\n"));
+    log.spo2(0.0, 91.0).spo2(1.0, 88.0);
+    assert_eq!(log.transitions()[0].summary, "SpO₂ 2 readings in 5 min, SpO₂ -180.0 % an hour, SpO₂ spread 3 %, SpO₂ 88 %");
+}
