@@ -33,6 +33,8 @@ impl Column {
         let needs = (64 - (most / unit).leading_zeros()) as u8;
         let (width, below) = match grows {
             Grows::Up => (if needs == 0 { 0 } else { (needs + 1).min(64) }, 0),
+            // twice the room: what scatters hardly makes them be packed anew
+            Grows::Both if needs > 0 && needs < 60 => (needs + 1, (mask(needs + 1) - most / unit) / 2),
             Grows::Both => (needs, (mask(needs) - most / unit) / 2),
         };
         let base = i64::try_from(below.saturating_mul(unit)).ok().and_then(|below| least.checked_sub(below)).unwrap_or(least);
@@ -85,6 +87,20 @@ impl<const COLUMNS: usize> Packed<COLUMNS> {
     pub fn get(&self, row: usize, column: usize) -> i64 {
         let column = &self.columns[column];
         if column.width == 0 { column.base } else { column.value(self.bits(self.place(row) + usize::from(column.shift), column.width)) }
+    }
+
+    /// A column of some rows.
+    #[inline]
+    pub fn column(&self, rows: std::ops::Range<usize>, column: usize) -> impl DoubleEndedIterator<Item = i64> + Clone {
+        let column = self.columns[column];
+        let (first, stride) = (usize::from(self.head) + usize::from(column.shift), usize::from(self.stride));
+        rows.map(move |row| if column.width == 0 { column.base } else { column.value(self.bits(first.wrapping_add(row.wrapping_mul(stride)), column.width)) })
+    }
+
+    /// What stands in a column of every row, where that is the same by the way it is packed.
+    pub fn constant(&self, column: usize) -> Option<i64> {
+        let column = &self.columns[column];
+        (column.width == 0).then_some(column.base)
     }
 
     pub fn row(&self, row: usize) -> [i64; COLUMNS] {
@@ -183,7 +199,7 @@ impl<const COLUMNS: usize> Packed<COLUMNS> {
     }
 
     fn place(&self, row: usize) -> usize {
-        usize::from(self.head) + row * usize::from(self.stride)
+        usize::from(self.head).wrapping_add(row.wrapping_mul(usize::from(self.stride)))
     }
 
     /// As many words as the rows need, and hardly more.
@@ -198,7 +214,7 @@ impl<const COLUMNS: usize> Packed<COLUMNS> {
     #[inline]
     fn bits(&self, at: usize, width: u8) -> u64 {
         let (word, shift) = (at / 64, at % 64);
-        let [low, high] = self.words[word..word + 2] else { return 0 };
+        let [low, high] = self.words[word..word.wrapping_add(2)] else { return 0 };
         // in two steps: a shift by 64 is none
         ((low >> shift) | (high << (63 - shift) << 1)) & mask(width)
     }
@@ -213,7 +229,7 @@ impl<const COLUMNS: usize> Packed<COLUMNS> {
     #[inline]
     fn write_bits(&mut self, at: usize, bits: u64, width: u8) {
         let (word, shift) = (at / 64, at % 64);
-        let [low, high] = &mut self.words[word..word + 2] else { return };
+        let [low, high] = &mut self.words[word..word.wrapping_add(2)] else { return };
         *low = (*low & !(mask(width) << shift)) | (bits << shift);
         *high = (*high & !(mask(width) >> (63 - shift) >> 1)) | (bits >> (63 - shift) >> 1);
     }

@@ -219,7 +219,8 @@ impl Series {
     }
 
     fn put(&mut self, kept: Kept) {
-        let place = self.samples.until(kept.at.0);
+        let newest = self.frontier.is_none_or(|frontier| kept.at >= frontier);
+        let place = if newest { self.len() } else { self.samples.until(kept.at.0) };
         // beyond the horizon, and in no answer
         self.settled += usize::from(place < self.settled);
         self.odd += u32::from(kept.voided || kept.test || kept.beyond);
@@ -255,7 +256,7 @@ impl Series {
     }
 
     fn places(&self, after: EventTime, to: EventTime) -> std::ops::Range<usize> {
-        let until = self.samples.until(to.0);
+        let until = if self.frontier.is_some_and(|frontier| frontier <= to) { self.len() } else { self.samples.until(to.0) };
         self.samples.until(after.0).min(until)..until
     }
 
@@ -282,6 +283,9 @@ impl Series {
     pub fn function(&self, function: Function, t: EventTime, width: Micros, needs: u32, pauses: &[Pause]) -> (Option<f64>, u32) {
         let places = self.places(t - width, t);
         if self.odd == 0 && pauses.is_empty() && function != Function::Slope {
+            if let Some(marks) = self.samples.constant(MARKS) {
+                return over(function, places.len(), needs, || self.samples.column(places.clone(), VALUE).map(|value| number(value, marks >> FORM)));
+            }
             return over(function, places.len(), needs, || places.clone().map(|place| self.value(place)));
         }
         let samples: Vec<Kept> = places.map(|place| self.get(place)).filter(|s| counts(s, pauses)).collect();
@@ -320,7 +324,11 @@ impl Series {
         if self.unsettled >= (frontier - keep).0 && self.settled <= 64 {
             return;
         }
-        let old = self.since(frontier - keep);
+        let cut = (frontier - keep).0;
+        let mut old = self.settled;
+        while old < self.len() && self.at(old) < cut {
+            old += 1;
+        }
         let surplus = old.min(self.len().saturating_sub(32));
         for place in self.settled..surplus {
             let kept = self.get(place);
