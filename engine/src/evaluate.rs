@@ -134,3 +134,82 @@ pub(crate) fn both_can_hold(predicate: &Predicate) -> bool {
     let mut errors = 0;
     evaluate(predicate, &rows, &mut errors).into_iter().any(|(when, clear)| when == Some(true) && clear == Some(true))
 }
+
+#[cfg(test)]
+mod tests {
+    use datafusion::logical_expr::Operator;
+    use datafusion::physical_expr::expressions::{binary, cast, col, lit};
+    use schemas::{Arrived, ClockState, DeviceId, EventTime, Input, Metric, Micros, Offset, PatientId, Reading, ReadingId, TransitionKind};
+
+    use super::*;
+    use crate::{Arrival, Config, Engine, Output, RuleKind};
+
+    const RULES: &str = r#"
+[[rule]]
+id = "divides"
+priority = "high"
+when = "last(spo2, '5 min') > 90"
+[[rule]]
+id = "low"
+priority = "high"
+when = "last(spo2, '5 min') < 2"
+"#;
+
+    /// An engine whose first rule divides whole numbers by what was measured: of 0 nothing can be said.
+    fn dividing() -> Engine {
+        let mut book = crate::compile(RULES).unwrap();
+        let RuleKind::Predicate(predicate) = &mut book.rules[0].kind else { panic!("a predicate") };
+        let schema = predicate.schema.clone();
+        let whole = |expr| cast(expr, &schema, arrow::datatypes::DataType::Int64).unwrap();
+        let value = whole(col(schema.field(0).name(), &schema).unwrap());
+        predicate.when = binary(binary(lit(100_i64), Operator::Divide, value, &schema).unwrap(), Operator::Gt, lit(10_i64), &schema).unwrap();
+        Engine::with_rules(Config::default(), book, EventTime(0))
+    }
+
+    fn readings(values: &[f64]) -> Vec<Arrival> {
+        let device = DeviceId::parse("oximeter").unwrap();
+        let reading = |(minute, value): (i64, &f64)| {
+            let at = EventTime(Micros::minutes(minute).0);
+            let input = Input::Reading(Reading {
+                id: ReadingId::new(&device, Metric::Spo2, at, None),
+                patient: PatientId::parse("ada").unwrap(),
+                device: device.clone(),
+                metric: Metric::Spo2,
+                value: *value,
+                at,
+                stamped_at: at,
+                received_at: at,
+                clock: ClockState::AsSent,
+                boot: None,
+                seq: None,
+                typed: false,
+                test: false,
+                value_as_sent: *value,
+                unit_as_sent: String::new(),
+                author: String::new(),
+                format: None,
+            });
+            Arrival { offset: Offset(minute), arrived_at: Arrived(at.0), input }
+        };
+        (0..).zip(values).map(reading).collect()
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_evaluated_is_counted_and_stops_nothing_else() {
+        let readings = readings(&[50.0, 0.0, 5.0, 0.0, 60.0]);
+        let mut whole = dividing();
+        let outputs = whole.apply(&readings);
+        let told: Vec<_> = outputs
+            .iter()
+            .filter_map(|output| if let Output::Transition(t) = output { Some((t.rule.as_str(), t.kind, t.at.0 / 60_000_000)) } else { None })
+            .collect();
+        // of 0 it says nothing: it neither raises nor clears
+        let (raised, cleared) = (TransitionKind::Raised, TransitionKind::Cleared);
+        assert_eq!(told, [("low", raised, 1), ("divides", raised, 2), ("low", cleared, 2), ("low", raised, 3), ("divides", cleared, 4), ("low", cleared, 4)]);
+        assert_eq!(whole.stats().evaluation_errors, 2);
+        // P7: also where it is the only row of its batch
+        let mut alone = dividing();
+        assert_eq!(readings.iter().flat_map(|reading| alone.apply(std::slice::from_ref(reading))).collect::<Vec<_>>(), outputs);
+        assert_eq!(alone.stats(), whole.stats());
+    }
+}

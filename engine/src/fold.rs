@@ -14,6 +14,9 @@ use crate::people::People;
 use crate::rules::{MAX_WIDTH, Rule, RuleKind};
 use crate::series::{Kept, Series};
 
+/// A void is kept for as long as a resend of what it voids may still come: the journal's own time (decision 011).
+const VOIDS: Micros = Micros::days(30);
+
 /// What `vigil.windows` is told, but for its cause.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Closed {
@@ -259,10 +262,15 @@ impl Fold {
     }
 
     fn void(&mut self, config: &Config, book: &Book, void: &Void, batch: &mut Batch, stats: &mut Stats) -> News {
+        let clock = self.clock;
         let patient = self.enter(&void.patient);
         let folded = &mut self.patients[patient as usize];
         let voided = void.moved_to.as_ref() != Some(&void.patient);
         let before = if voided { folded.voids.insert(void.reading, void.at) } else { folded.voids.remove(&void.reading) };
+        if voided && folded.voids.len().is_power_of_two() {
+            let oldest = clock.as_event() - VOIDS;
+            folded.voids.retain(|reading, at| *at >= oldest || *reading == void.reading);
+        }
         if before.is_some() == voided {
             return News::Nothing;
         }
