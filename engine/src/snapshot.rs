@@ -23,6 +23,8 @@ use crate::windows::{Plain, Windows};
 const MAGIC: &[u8; 8] = b"VIGILSNP";
 /// Counts up when the bytes change their meaning.
 const FORMAT: u32 = 3;
+/// Before there were days: a reading that nothing looks at any more was dropped.
+const WITHOUT_DAYS: u32 = 2;
 const HEAD: usize = 8 + 4 + 8 + 8;
 
 #[derive(Serialize, Deserialize)]
@@ -48,6 +50,7 @@ struct Patient {
     frontiers: BTreeMap<u32, i64>,
     windows: BTreeMap<u32, Plain>,
     /// Days, and how many of the samples have settled into them.
+    #[serde(default)]
     panes: BTreeMap<u32, (usize, Panes)>,
     voids: Vec<(ReadingId, i64)>,
     rules: Vec<(RuleId, State)>,
@@ -200,7 +203,7 @@ pub(crate) fn read(config: Config, bytes: &[u8]) -> Result<Engine, SnapshotError
         return Err(SnapshotError::Foreign);
     }
     let format = u32::from_le_bytes(field(8, 12)?.try_into().unwrap_or_default());
-    if format != FORMAT {
+    if ![FORMAT, WITHOUT_DAYS].contains(&format) {
         return Err(SnapshotError::Format(format));
     }
     let length = |from: usize| Ok::<u64, SnapshotError>(u64::from_le_bytes(field(from, from + 8)?.try_into().unwrap_or_default()));
