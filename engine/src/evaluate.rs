@@ -141,7 +141,6 @@ mod tests {
     use datafusion::physical_expr::expressions::{binary, cast, col, lit};
     use schemas::{Arrived, ClockState, DeviceId, EventTime, Input, Metric, Micros, Offset, PatientId, Reading, ReadingId, TransitionKind};
 
-    use super::*;
     use crate::{Arrival, Config, Engine, Output, RuleKind};
 
     const RULES: &str = r#"
