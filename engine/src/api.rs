@@ -123,7 +123,7 @@ pub struct Stats {
 pub enum SnapshotError {
     #[error("not a snapshot of vigil")]
     Foreign,
-    #[error("a snapshot of format {0}, which this version does not read")]
+    #[error("a snapshot of format {0}, which this version does not read: start the version that wrote it, or take the snapshot away, and the log is replayed")]
     Format(u32),
     #[error("the snapshot is truncated: {have} bytes of {want}")]
     Truncated { have: u64, want: u64 },

@@ -210,7 +210,7 @@ impl Play {
 
     fn looked_at(&self, rule: &crate::rules::Rule, at: EventTime) -> Option<String> {
         let RuleKind::Predicate(predicate) = &rule.kind else { return None };
-        let folded = self.engine.fold.patients.get(&self.patient)?;
+        let folded = self.engine.fold.get(&self.patient)?;
         let columns: Vec<(Option<f64>, u32)> = predicate.columns.iter().map(|c| crate::columns::value(&c.source, folded, at, rule.needs)).collect();
         let shown = predicate.columns.iter().zip(&columns).map(|(column, (value, readings))| match value {
             Some(value) => format!("{} = {value}", column.text),
@@ -219,7 +219,7 @@ impl Play {
         });
         let shown = shown.collect::<Vec<_>>().join(", ");
         let row: Vec<Option<f64>> = columns.into_iter().map(|(value, _)| value).collect();
-        let said = crate::series::evaluate(predicate, &[&row], &mut 0).into_iter().next()?;
+        let said = crate::evaluate::evaluate(predicate, &[&row], &mut 0).into_iter().next()?;
         let word = |said: Option<bool>| said.map_or("NULL", |said| if said { "TRUE" } else { "FALSE" });
         let hold = if rule.hold > Micros::ZERO { format!(", hold {}", rule.hold) } else { String::new() };
         Some(format!("{}: {shown}: when {}, clear {}{hold}", rule.id, word(said.0), word(said.1)))

@@ -8,10 +8,9 @@ use crate::rules::{Column, Function, Score, Source};
 
 /// The value at `at`, and on how many readings it rests.
 pub(crate) fn value(source: &Source, folded: &Folded, at: EventTime, needs: u32) -> (Option<f64>, u32) {
-    let settings = folded.settings.as_deref();
-    let pauses = settings.map_or(&[][..], |s| &s.pauses);
+    let pauses = folded.pauses();
     match source {
-        Source::Limit { name, default } => (Some(settings.and_then(|s| s.limit(name, at)).unwrap_or(*default)), 0),
+        Source::Limit { name, default } => (Some(folded.limit(name, at).unwrap_or(*default)), 0),
         Source::Windowed { function, metric, width } => {
             let Some(series) = folded.series.get(metric) else { return nothing(*function) };
             series.function(*function, at, *width, needs, pauses)
@@ -34,12 +33,11 @@ fn said(score: Score, news2: &News2) -> (Option<f64>, u32) {
     (score.of(news2.points()), news2.readings())
 }
 
-/// A row's values at `at`, and on how many readings it rests.
-pub(crate) fn row(columns: &[Column], folded: &Folded, at: EventTime, needs: u32) -> (Vec<Option<f64>>, u32) {
-    let mut readings = 0;
+/// A row's values at `at`; `readings` becomes on how many readings it rests.
+pub(crate) fn row<'a>(columns: &'a [Column], folded: &'a Folded, at: EventTime, needs: u32, readings: &'a mut u32) -> impl Iterator<Item = Option<f64>> {
     // looked up once for the columns of an age, which stand together
     let mut looked_up: Option<News2> = None;
-    let values = columns.iter().map(|column| {
+    columns.iter().map(move |column| {
         let (value, n) = match &column.source {
             Source::News2 { score, age } => {
                 let news2 = looked_up.take().filter(|news2| news2.age == *age).unwrap_or_else(|| news2::of(folded, at, *age));
@@ -49,10 +47,9 @@ pub(crate) fn row(columns: &[Column], folded: &Folded, at: EventTime, needs: u32
             }
             source => value(source, folded, at, needs),
         };
-        readings = readings.max(n);
+        *readings = (*readings).max(n);
         value
-    });
-    (values.collect(), readings)
+    })
 }
 
 /// The points that stand in a row.
@@ -102,7 +99,7 @@ pub(crate) fn words(columns: &[Column], row: &[Option<f64>]) -> Vec<String> {
 }
 
 /// Nothing that was measured is left in a row, only what was arranged: limits, oxygen in the settings, the time of day.
-pub(crate) fn is_empty(columns: &[Column], row: &[Option<f64>], readings: u32) -> bool {
+pub(crate) fn is_empty(columns: &[Column], row: impl Iterator<Item = Option<f64>>, readings: u32) -> bool {
     columns.iter().zip(row).all(|(column, value)| match column.source {
         Source::Limit { .. } | Source::Clock { .. } => true,
         Source::News2 { .. } => readings == 0,

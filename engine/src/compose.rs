@@ -3,14 +3,11 @@
 //! Everything here is a function of the rows that a rule's state keeps, so a late or corrected row changes the answer as if it had been
 //! in time.
 
-use std::collections::BTreeMap;
-
 use schemas::{Arrived, EventTime};
 
-use crate::decide::{Decided, Pending, RuleState, Said};
+use crate::decide::{Decided, Pending, RuleState};
 use crate::rules::{Rule, RuleBook};
-
-type Rows = BTreeMap<i64, Said>;
+use crate::said::Rows;
 
 /// Whether the TRUE stretch since `since` raises at its row `at`.
 pub(crate) fn met(rule: &Rule, rows: &Rows, since: EventTime, at: EventTime) -> bool {
@@ -27,8 +24,8 @@ fn confirmed(rule: &Rule, rows: &Rows, since: EventTime, at: EventTime) -> bool 
 
 /// The first TRUE row since `clear` was last true, and when it was heard: from there the cap counts, whatever was FALSE in between.
 fn first_true(rows: &Rows, at: EventTime) -> Option<(EventTime, Arrived)> {
-    let back = rows.range(..=at.0).rev().take_while(|(_, said)| said.when == Some(true) || said.clear != Some(true));
-    back.filter(|(_, said)| said.when == Some(true)).last().map(|(first, said)| (EventTime(*first), Arrived(said.heard)))
+    let back = rows.range(i64::MIN..=at.0).rev().take_while(|(_, said)| said.when == Some(true) || said.clear != Some(true));
+    back.filter(|(_, said)| said.when == Some(true)).last().map(|(first, said)| (EventTime(first), Arrived(said.heard)))
 }
 
 /// When the clock raises what is pending, if nothing more is heard; `None`: never.
@@ -45,15 +42,15 @@ pub(crate) fn waits(rule: &Rule) -> bool {
 }
 
 /// The rules of the same condition that are more urgent. One on trial silences none that is live.
-pub(crate) fn superiors<'a>(book: &'a RuleBook, rule: &'a Rule) -> impl Iterator<Item = &'a Rule> {
+pub(crate) fn superiors<'a>(book: &'a RuleBook, rule: &'a Rule) -> impl Iterator<Item = (usize, &'a Rule)> {
     let of = |other: &&Rule| rule.condition.is_some() && other.condition == rule.condition;
-    book.rules.iter().filter(of).filter(|other| other.priority > rule.priority && other.state >= rule.state)
+    book.rules.iter().enumerate().filter(move |(_, other)| of(other)).filter(|(_, other)| other.priority > rule.priority && other.state >= rule.state)
 }
 
 /// Those that are less urgent, the other way round.
-pub(crate) fn inferiors<'a>(book: &'a RuleBook, rule: &'a Rule) -> impl Iterator<Item = &'a Rule> {
+pub(crate) fn inferiors<'a>(book: &'a RuleBook, rule: &'a Rule) -> impl Iterator<Item = (usize, &'a Rule)> {
     let of = |other: &&Rule| rule.condition.is_some() && other.condition == rule.condition;
-    book.rules.iter().filter(of).filter(|other| other.priority < rule.priority && other.state <= rule.state)
+    book.rules.iter().enumerate().filter(move |(_, other)| of(other)).filter(|(_, other)| other.priority < rule.priority && other.state <= rule.state)
 }
 
 /// What silences a rule of a patient.
@@ -69,8 +66,9 @@ impl Silence {
     /// `at`: the moment at which a timer fires.
     pub fn of(book: &RuleBook, rule: &Rule, decided: &Decided, at: Option<Arrived>) -> Self {
         let mut silence = Self::default();
-        for state in superiors(book, rule).filter_map(|superior| decided.rules.get(&superior.id)) {
-            silence.now |= state.open.is_some() || (at.is_some() && state.due == at);
+        for (superior, _) in superiors(book, rule) {
+            let Some(state) = decided.rules.get(superior) else { continue };
+            silence.now |= state.open.is_some() || (at.is_some() && decided.due(superior) == at);
             silence.before.extend(state.told.iter().copied());
             silence.before.extend(state.open.iter().map(|open| (open.since.0, i64::MAX)));
         }
@@ -83,7 +81,7 @@ impl Silence {
 }
 
 /// What was open and is superseded: its stretch is told, and what is still TRUE may be raised again when it is no longer silenced.
-pub(crate) fn superseded(state: &mut RuleState) -> Option<crate::decide::Open> {
+pub(crate) fn superseded(state: &mut RuleState) -> Option<Box<crate::decide::Open>> {
     state.pending = None;
     state.open.take()
 }

@@ -16,7 +16,6 @@ use serde::Serialize;
 use crate::api::Sample;
 use crate::compose;
 use crate::engine::Engine;
-use crate::fold::Row;
 use crate::panes::Day;
 use crate::rules::{Column, Function, Predicate, Rule, RuleKind, Source};
 
@@ -173,18 +172,19 @@ impl Engine {
             paused: pause.map(|pause| Paused { from: pause.from, until: pause.until, reason: pause.reason.clone() }),
             settings_version: settings.map_or(0, |settings| settings.version),
         };
-        if let (RuleKind::Predicate(predicate), Some(row)) = (&rule.kind, &row) {
+        if let (RuleKind::Predicate(predicate), Some(at), Some(row)) = (&rule.kind, row_at, &row) {
             explanation.when = say(predicate, &predicate.when, row);
             explanation.clear = say(predicate, &predicate.clear, row);
-            explanation.columns = predicate.columns.iter().zip(&row.columns).map(|(column, value)| self.column(patient, column, *value, row.at)).collect();
+            explanation.columns = predicate.columns.iter().zip(row).map(|(column, value)| self.column(patient, column, *value, at)).collect();
         }
-        explanation.verdict = self.verdict(patient, rule, &explanation);
+        explanation.verdict = self.verdict(patient, index, rule, &explanation);
         Some(explanation)
     }
 
-    fn verdict(&self, patient: &PatientId, rule: &Rule, explanation: &Explanation) -> Verdict {
-        let decided = self.decide.patients.get(patient);
-        let state = decided.and_then(|decided| decided.rules.get(&rule.id));
+    fn verdict(&self, patient: &PatientId, index: usize, rule: &Rule, explanation: &Explanation) -> Verdict {
+        let decided = self.fold.people.find(patient).and_then(|patient| self.decide.get(patient));
+        let state = decided.and_then(|decided| decided.rules.get(index));
+        let due = decided.and_then(|decided| decided.due(index));
         if let Some(open) = state.and_then(|state| state.open.as_ref()) {
             return Verdict::Raised { alert: open.alert, since: open.since, raised_at: open.raised_at, summary: open.summary.clone() };
         }
@@ -196,17 +196,17 @@ impl Engine {
         }
         if let RuleKind::Silent { metric, .. } = &rule.kind {
             let last = decided.and_then(|decided| decided.news.get(metric).copied());
-            return Verdict::Heard { last, raises_at: state.and_then(|state| state.due) };
+            return Verdict::Heard { last, raises_at: due };
         }
-        let open = |other: &&Rule| decided.and_then(|decided| decided.rules.get(&other.id)).is_some_and(|state| state.open.is_some());
-        let urgent = || compose::superiors(&self.book, rule).find(open).map(|other| other.id.clone());
+        let open = |(place, _): &(usize, &Rule)| decided.and_then(|decided| decided.rules.get(*place)).is_some_and(|state| state.open.is_some());
+        let urgent = || compose::superiors(&self.book, rule).find(open).map(|(_, other)| other.id.clone());
         match (&explanation.when, explanation.row_at) {
             (_, None) => Verdict::NothingHeard,
             // it was measured in a pause that is over
             (None, Some(_)) => Verdict::Paused,
             (Some(Said { says: Some(true), .. }), _) if let Some(by) = urgent() => Verdict::Silenced { by },
             (Some(when), _) => match (when.says, state.and_then(|state| state.pending)) {
-                (Some(true), Some(pending)) => Verdict::Holding { since: pending.since, heard_at: pending.heard, raises_at: state.and_then(|state| state.due) },
+                (Some(true), Some(pending)) => Verdict::Holding { since: pending.since, heard_at: pending.heard, raises_at: due },
                 (Some(true), None) => Verdict::TrueAndSilent,
                 (Some(false), _) => Verdict::NotSo,
                 (None, _) => Verdict::TooLittleEvidence,
@@ -278,8 +278,8 @@ fn used(sample: Sample, pauses: &[Pause]) -> Used {
 }
 
 /// What the condition says of one row, and each of its parts.
-fn say(predicate: &Predicate, condition: &Arc<dyn PhysicalExpr>, row: &Row) -> Option<Said> {
-    let columns = row.columns.iter().map(|value| Arc::new(Float64Array::from(vec![*value])) as ArrayRef).collect();
+fn say(predicate: &Predicate, condition: &Arc<dyn PhysicalExpr>, row: &[Option<f64>]) -> Option<Said> {
+    let columns = row.iter().map(|value| Arc::new(Float64Array::from(vec![*value])) as ArrayRef).collect();
     let batch = RecordBatch::try_new(predicate.schema.clone(), columns).ok()?;
     Some(part(predicate, condition, &batch))
 }

@@ -3,16 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use schemas::{Arrived, EventTime, Input, Metric, Micros, PatientId, Reading, Settings, Void};
+use schemas::{Arrived, EventTime, Input, Metric, Micros, PatientId, Pause, Reading, Settings, Void};
 
 use crate::api::{Arrival, Config, Stats};
-use crate::rules::{MAX_WIDTH, Rule, RuleBook, RuleKind};
+use crate::book::Book;
+use crate::dues::{Dues, NEVER};
+use crate::evaluate::Table;
+use crate::metrics::ByMetric;
+use crate::people::People;
+use crate::rules::{MAX_WIDTH, Rule, RuleKind};
 use crate::series::{Kept, Series};
+
+/// A void is kept for as long as a resend of what it voids may still come: the journal's own time (decision 011).
+const VOIDS: Micros = Micros::days(30);
 
 /// What `vigil.windows` is told, but for its cause.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Closed {
-    pub patient: PatientId,
+    pub patient: u32,
     pub metric: Metric,
     pub start: EventTime,
     pub revision: u32,
@@ -27,10 +35,10 @@ pub(crate) struct Closed {
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub rule: usize,
-    pub patient: PatientId,
+    pub patient: u32,
     pub at: EventTime,
-    /// In the order of the predicate's columns.
-    pub columns: Vec<Option<f64>>,
+    /// Its place in the rule's table.
+    pub place: u32,
     /// On how many readings it rests.
     pub readings: u32,
     pub settings_version: u64,
@@ -43,8 +51,8 @@ pub(crate) struct Row {
 #[derive(Clone, Debug)]
 pub(crate) enum News {
     /// A reading newer than all before of its metric; the time from which silence counts.
-    Heard(PatientId, Metric, EventTime),
-    Settings(Arc<Settings>),
+    Heard(u32, Metric, EventTime),
+    Settings(u32, Arc<Settings>),
     Rules,
     Nothing,
 }
@@ -56,291 +64,354 @@ pub(crate) struct Step {
     pub origin: schemas::Origin,
     /// The partition's clock once this input was in.
     pub clock: Arrived,
-    /// Windows the clock closed before this input, each with its due.
+    pub news: News,
+    /// Where its part of the batch's windows and rows ends.
+    pub idle: usize,
+    pub windows: usize,
+    pub rows: usize,
+}
+
+/// What the inputs of a batch came to.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub steps: Vec<Step>,
+    /// Windows the clock closed before an input, each with its due.
     pub idle: Vec<(Arrived, Closed)>,
-    /// Windows that this input closed or changed.
+    /// Windows that an input closed or changed.
     pub windows: Vec<Closed>,
     pub rows: Vec<Row>,
-    pub news: News,
+    /// By the rules' places.
+    pub tables: Vec<Table>,
+}
+
+impl Batch {
+    pub fn new(book: &Book) -> Self {
+        let columns = |rule: &Rule| if let RuleKind::Predicate(predicate) = &rule.kind { predicate.columns.len() } else { 0 };
+        Self { tables: book.rules.iter().map(|rule| Table::new(columns(rule))).collect(), ..Self::default() }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Folded {
     pub settings: Option<Arc<Settings>>,
-    pub series: BTreeMap<Metric, Series>,
-    pub windows: BTreeMap<Metric, Windows>,
+    /// The settings have limits, or pauses: mostly they have not, and need not be looked at.
+    own: bool,
+    unmonitored: bool,
+    version: u64,
+    pub series: ByMetric<Series>,
     /// Voids that may come before their reading, and win over a resend.
     pub voids: BTreeMap<schemas::ReadingId, EventTime>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Windows {
-    /// Starts of windows with samples that did not close yet.
-    pub open: BTreeSet<i64>,
-    /// Start → revision, as far back as the horizon reaches.
-    pub closed: BTreeMap<i64, u32>,
+impl Folded {
+    pub fn arrange(&mut self, settings: Arc<Settings>) {
+        self.own = !settings.limits.is_empty() || !settings.pauses.is_empty();
+        self.unmonitored = !settings.monitored;
+        self.version = settings.version;
+        self.settings = Some(settings);
+    }
+
+    fn own(&self) -> Option<&Settings> {
+        if self.own { self.settings.as_deref() } else { None }
+    }
+
+    pub fn pauses(&self) -> &[Pause] {
+        self.own().map_or(&[], |settings| &settings.pauses)
+    }
+
+    pub fn limit(&self, name: &str, at: EventTime) -> Option<f64> {
+        self.own()?.limit(name, at)
+    }
 }
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fold {
-    pub patients: BTreeMap<PatientId, Folded>,
-    /// (due, patient, metric, start) of open windows: the clock closes what stays idle for one more width.
-    pub idle: BTreeSet<(Arrived, PatientId, Metric, i64)>,
+    pub people: People,
+    /// By the patients' numbers.
+    pub patients: Vec<Folded>,
+    /// Whose the series are, by their numbers.
+    series: Vec<(u32, Metric)>,
+    /// When open windows are closed by the clock, by the series' numbers: what stays idle for one more width.
+    pub idle: Dues,
     pub clock: Arrived,
 }
 
 impl Fold {
-    pub fn step(&mut self, config: &Config, book: &RuleBook, arrival: &Arrival, stats: &mut Stats) -> Step {
+    pub fn get(&self, patient: &PatientId) -> Option<&Folded> {
+        self.patients.get(self.people.find(patient)? as usize)
+    }
+
+    /// The patient's number.
+    pub fn enter(&mut self, patient: &PatientId) -> u32 {
+        let number = self.people.number(patient);
+        if self.patients.len() <= number as usize {
+            self.patients.resize_with(number as usize + 1, Folded::default);
+        }
+        number
+    }
+
+    pub fn series(&mut self, patient: u32, metric: Metric) -> &mut Series {
+        let all = &mut self.series;
+        self.patients[patient as usize].series.or_insert_with(metric, || {
+            all.push((patient, metric));
+            Series::new(all.len() as u32 - 1)
+        })
+    }
+
+    pub fn step(&mut self, config: &Config, book: &Book, arrival: &Arrival, batch: &mut Batch, stats: &mut Stats) {
         self.clock = self.clock.max(arrival.arrived_at);
-        let idle = self.close_idle(config);
-        let (offset, origin) = (arrival.offset, arrival.input.origin());
-        let mut step = Step { offset, origin, clock: self.clock, idle, windows: Vec::new(), rows: Vec::new(), news: News::Nothing };
+        let before = (batch.idle.len(), batch.windows.len(), batch.rows.len());
+        self.close_idle(config, batch);
         stats.inputs += 1;
-        match &arrival.input {
-            Input::Reading(reading) => self.reading(config, book, arrival, reading, &mut step, stats),
-            Input::Void(void) => self.void(config, book, void, &mut step, stats),
-            Input::Settings(settings) => self.settings(config, book, settings, &mut step),
-            Input::RuleSet(_) => step.news = News::Rules,
-            Input::Tick => {}
-        }
-        stats.rows += step.rows.len() as u64;
-        stats.windows += (step.windows.len() + step.idle.len()) as u64;
-        step
+        let news = match &arrival.input {
+            Input::Reading(reading) => self.reading(config, book, arrival, reading, batch, stats),
+            Input::Void(void) => self.void(config, book, void, batch, stats),
+            Input::Settings(settings) => self.settings(config, book, settings, batch),
+            Input::RuleSet(_) => News::Rules,
+            Input::Tick => News::Nothing,
+        };
+        let (idle, windows, rows) = (batch.idle.len(), batch.windows.len(), batch.rows.len());
+        batch.steps.push(Step { offset: arrival.offset, origin: arrival.input.origin(), clock: self.clock, news, idle, windows, rows });
+        stats.rows += (rows - before.2) as u64;
+        stats.windows += (windows - before.1 + idle - before.0) as u64;
     }
 
-    fn close_idle(&mut self, config: &Config) -> Vec<(Arrived, Closed)> {
+    fn close_idle(&mut self, config: &Config, batch: &mut Batch) {
+        if self.idle.first().is_none_or(|due| due >= self.clock) {
+            return;
+        }
         let mut closed = Vec::new();
-        while let Some((due, patient, metric, start)) = self.idle.first().cloned() {
-            if due >= self.clock {
-                break;
-            }
-            self.idle.pop_first();
-            let Some(folded) = self.patients.get_mut(&patient) else { continue };
-            let Some(windows) = folded.windows.get_mut(&metric) else { continue };
-            if windows.open.remove(&start) {
-                windows.closed.insert(start, 0);
-                closed.push((due, summary(config, folded.series.get(&metric), &patient, metric, start, 0)));
-            }
+        for number in self.idle.before(self.clock) {
+            self.idle.set(number, NEVER);
+            let (patient, metric) = self.series[number];
+            let series = self.series(patient, metric);
+            let Some(start) = series.windows.open.take() else { continue };
+            series.windows.set(start, 0, config.window.0);
+            closed.push((idle_due(config, start), summary(config, series, patient, metric, start, 0)));
         }
-        closed
+        closed.sort_by(|(due, a), (other, b)| {
+            let name = |closed: &Closed| self.people.name(closed.patient);
+            due.cmp(other).then_with(|| name(a).cmp(name(b))).then_with(|| (a.metric, a.start).cmp(&(b.metric, b.start)))
+        });
+        batch.idle.append(&mut closed);
     }
 
-    fn reading(&mut self, config: &Config, book: &RuleBook, arrival: &Arrival, reading: &Reading, step: &mut Step, stats: &mut Stats) {
+    fn reading(&mut self, config: &Config, book: &Book, arrival: &Arrival, reading: &Reading, batch: &mut Batch, stats: &mut Stats) -> News {
         let clock = self.clock;
-        let folded = self.patients.entry(reading.patient.clone()).or_default();
-        let series = folded.series.entry(reading.metric).or_default();
-        let frontier = series.frontier;
-        if let Some(place) = series.find(reading.id) {
-            let Some(kept) = series.samples.get_mut(place) else { return };
+        let patient = self.enter(&reading.patient);
+        let metric = reading.metric;
+        let series = self.series(patient, metric);
+        let (name, known) = series.look(reading);
+        if let Some(place) = known {
+            let kept = series.get(place);
             if kept.voided {
                 stats.refused += u64::from(kept.value.to_bits() != reading.value.to_bits());
-                return;
+                return News::Nothing;
             }
             if kept.value.to_bits() == reading.value.to_bits() {
                 stats.duplicates += 1;
-                return;
+                return News::Nothing;
             }
             stats.corrected += 1;
-            kept.value = reading.value;
-            kept.arrived = arrival.arrived_at;
-            kept.received_at = reading.received_at;
-            let (at, answers) = (kept.at, !kept.beyond);
-            self.amended(config, book, &reading.patient, reading.metric, place, at, answers, step);
-            return;
+            series.replace(place, Kept { value: reading.value, arrived: arrival.arrived_at, received_at: reading.received_at, ..kept });
+            self.amended(config, book, patient, metric, place, kept.at, !kept.beyond, batch);
+            return News::Nothing;
         }
+        let frontier = series.frontier;
         let behind = frontier.is_some_and(|frontier| reading.at < frontier);
         let beyond = frontier.is_some_and(|frontier| frontier - reading.at > config.horizon);
-        let voided = folded.voids.contains_key(&reading.id);
+        let folded = &mut self.patients[patient as usize];
+        let voided = !folded.voids.is_empty() && folded.voids.contains_key(&reading.id);
         stats.readings += 1;
         stats.late += u64::from(behind);
         stats.beyond_horizon += u64::from(beyond);
         stats.voided += u64::from(voided);
-        series.insert(Kept {
-            id: reading.id,
-            at: reading.at,
-            value: reading.value,
-            stamped_at: reading.stamped_at,
-            received_at: reading.received_at,
-            arrived: arrival.arrived_at,
-            offset: arrival.offset.0,
-            clock: reading.clock,
-            typed: reading.typed,
-            test: reading.test,
-            late: behind,
-            beyond,
-            voided,
-            device: reading.device.clone(),
-        });
+        let series = self.series(patient, metric);
+        series.insert(reading, name, Kept { late: behind, beyond, voided, ..Kept::of(reading, arrival.arrived_at) });
         if beyond {
-            return;
+            return News::Nothing;
         }
-        let newer = frontier.is_none_or(|frontier| reading.at > frontier);
-        if newer {
+        let mut news = News::Nothing;
+        if frontier.is_none_or(|frontier| reading.at > frontier) {
             series.frontier = Some(reading.at);
-            let pauses = folded.settings.as_deref().map_or(&[][..], |s| &s.pauses);
-            series.evict(config.horizon + MAX_WIDTH + config.window, &book.zone, pauses);
+            self.evict(config, book, patient, metric);
             if !reading.test && !voided {
-                step.news = News::Heard(reading.patient.clone(), reading.metric, reading.at.min(clock.as_event()));
+                news = News::Heard(patient, metric, reading.at.min(clock.as_event()));
             }
-            self.close_by_frontier(config, &reading.patient, reading.metric, reading.at, step);
+            self.close_by_frontier(config, patient, metric, reading.at, batch);
         }
         if behind {
-            self.changed(config, book, &reading.patient, reading.metric, reading.at, step);
+            self.changed(config, book, patient, metric, reading.at, batch);
         } else {
-            self.window_of(config, &reading.patient, reading.metric, reading.at, step);
-            let Some(folded) = self.patients.get(&reading.patient) else { return };
-            for (index, rule) in touched(book, reading.metric) {
-                rows(folded, &reading.patient, index, rule, [Some(reading.at), rule_frontier(folded, rule)].into_iter().flatten().collect(), step);
+            self.window_of(config, patient, metric, reading.at, batch);
+            let folded = &self.patients[patient as usize];
+            for rule in book.touched(metric) {
+                let frontier = rule_frontier(folded, book, *rule).filter(|frontier| *frontier != reading.at);
+                rows(clock, folded, patient, book, *rule, [Some(reading.at), frontier].into_iter().flatten(), batch);
             }
+        }
+        news
+    }
+
+    fn evict(&mut self, config: &Config, book: &Book, patient: u32, metric: Metric) {
+        let folded = &mut self.patients[patient as usize];
+        let pauses = if folded.own { folded.settings.as_deref().map_or(&[][..], |settings| &settings.pauses) } else { &[] };
+        if let Some(series) = folded.series.get_mut(&metric) {
+            series.evict(config.horizon + MAX_WIDTH + config.window, &book.zone, pauses);
         }
     }
 
-    fn void(&mut self, config: &Config, book: &RuleBook, void: &Void, step: &mut Step, stats: &mut Stats) {
-        let folded = self.patients.entry(void.patient.clone()).or_default();
+    fn void(&mut self, config: &Config, book: &Book, void: &Void, batch: &mut Batch, stats: &mut Stats) -> News {
+        let clock = self.clock;
+        let patient = self.enter(&void.patient);
+        let folded = &mut self.patients[patient as usize];
         let voided = void.moved_to.as_ref() != Some(&void.patient);
         let before = if voided { folded.voids.insert(void.reading, void.at) } else { folded.voids.remove(&void.reading) };
-        if before.is_some() == voided {
-            return;
+        if voided && folded.voids.len().is_power_of_two() {
+            let oldest = clock.as_event() - VOIDS;
+            folded.voids.retain(|reading, at| *at >= oldest || *reading == void.reading);
         }
-        let series = folded.series.entry(void.metric).or_default();
-        let Some(place) = series.find(void.reading) else { return };
-        let Some(kept) = series.samples.get_mut(place) else { return };
+        if before.is_some() == voided {
+            return News::Nothing;
+        }
+        let series = self.series(patient, void.metric);
+        let Some(place) = series.find(void.reading, void.metric, void.at) else { return News::Nothing };
+        let kept = series.get(place);
         stats.voided += u64::from(voided);
-        kept.voided = voided;
-        let (at, answers) = (kept.at, !kept.beyond);
-        self.amended(config, book, &void.patient, void.metric, place, at, answers, step);
+        series.replace(place, Kept { voided, ..kept });
+        self.amended(config, book, patient, void.metric, place, kept.at, !kept.beyond, batch);
+        News::Nothing
     }
 
     /// A reading that was there already says something else now. Beyond the horizon it changes only its day, as long as it has not settled.
     #[allow(clippy::too_many_arguments)]
-    fn amended(&mut self, config: &Config, book: &RuleBook, patient: &PatientId, metric: Metric, place: usize, at: EventTime, answers: bool, step: &mut Step) {
-        let Some(folded) = self.patients.get(patient) else { return };
+    fn amended(&mut self, config: &Config, book: &Book, patient: u32, metric: Metric, place: usize, at: EventTime, answers: bool, batch: &mut Batch) {
+        let folded = &self.patients[patient as usize];
         let Some(series) = folded.series.get(&metric).filter(|_| answers) else { return };
         if series.frontier.is_none_or(|frontier| frontier - at <= config.horizon) {
-            self.changed(config, book, patient, metric, at, step);
+            self.changed(config, book, patient, metric, at, batch);
         } else if place >= series.settled {
-            for (index, rule) in touched(book, metric).filter(|(_, rule)| rule.looks_at_days()) {
-                rows(folded, patient, index, rule, rule_frontier(folded, rule).into_iter().collect(), step);
+            for rule in book.touched(metric).iter().filter(|rule| book.rules[**rule].looks_at_days()) {
+                rows(self.clock, folded, patient, book, *rule, rule_frontier(folded, book, *rule).into_iter(), batch);
             }
         }
     }
 
-    fn settings(&mut self, config: &Config, book: &RuleBook, settings: &Settings, step: &mut Step) {
+    fn settings(&mut self, config: &Config, book: &Book, settings: &Settings, batch: &mut Batch) -> News {
         let clock = self.clock;
-        let folded = self.patients.entry(settings.patient.clone()).or_default();
+        let patient = self.enter(&settings.patient);
+        let folded = &mut self.patients[patient as usize];
         if folded.settings.as_ref().is_some_and(|known| known.version >= settings.version) {
-            return;
+            return News::Nothing;
         }
         let settings = Arc::new(settings.clone());
-        folded.settings = Some(settings.clone());
-        step.news = News::Settings(settings.clone());
-        if settings.pauses.iter().any(|pause| pause.covers(clock.as_event())) {
-            // SEMANTICS 13: after the pause the next input decides
-            return;
+        folded.arrange(settings.clone());
+        // SEMANTICS 13: after the pause the next input decides
+        if !settings.pauses.iter().any(|pause| pause.covers(clock.as_event())) {
+            for rule in 0..book.rules.len() {
+                frontier_row(config, clock, folded, patient, book, rule, batch);
+            }
         }
-        for (index, rule) in book.rules.iter().enumerate() {
-            frontier_row(config, clock, folded, &settings.patient, index, rule, step);
-        }
+        News::Settings(patient, settings)
     }
 
     /// SEMANTICS 3: every patient's row at the frontier, for the rules that are new or changed.
-    pub fn rows_for_rules(&self, config: &Config, book: &RuleBook, changed: &BTreeSet<schemas::RuleId>, step: &mut Step) {
-        for (patient, folded) in &self.patients {
-            for (index, rule) in book.rules.iter().enumerate().filter(|(_, rule)| changed.contains(&rule.id)) {
-                frontier_row(config, self.clock, folded, patient, index, rule, step);
+    pub fn rows_for_rules(&self, config: &Config, book: &Book, changed: &BTreeSet<schemas::RuleId>, batch: &mut Batch) {
+        for (_, patient) in self.people.ordered() {
+            let Some(folded) = self.patients.get(patient as usize) else { continue };
+            for (rule, _) in book.rules.iter().enumerate().filter(|(_, rule)| changed.contains(&rule.id)) {
+                frontier_row(config, self.clock, folded, patient, book, rule, batch);
             }
         }
     }
 
-    /// The rule's frontier, and the row there: none where nothing is looked at.
-    pub fn deciding_row(&self, book: &RuleBook, patient: &PatientId, index: usize) -> (Option<EventTime>, Option<Row>) {
-        let Some((folded, rule)) = self.patients.get(patient).zip(book.rules.get(index)) else { return (None, None) };
-        let Some(frontier) = rule_frontier(folded, rule) else { return (None, None) };
-        let (offset, origin) = (schemas::Offset(0), schemas::Origin::Tick);
-        let mut step = Step { offset, origin, clock: self.clock, idle: Vec::new(), windows: Vec::new(), rows: Vec::new(), news: News::Nothing };
-        rows(folded, patient, index, rule, [frontier].into(), &mut step);
-        (Some(frontier), step.rows.pop())
+    /// The rule's frontier, and the columns of the row there: none where nothing is looked at.
+    pub fn deciding_row(&self, book: &Book, patient: &PatientId, index: usize) -> (Option<EventTime>, Option<Vec<Option<f64>>>) {
+        let Some((folded, rule)) = self.get(patient).zip(book.rules.get(index)) else { return (None, None) };
+        let (Some(frontier), RuleKind::Predicate(predicate)) = (rule_frontier(folded, book, index), &rule.kind) else { return (None, None) };
+        if folded.unmonitored || folded.pauses().iter().any(|pause| pause.covers(frontier)) {
+            return (Some(frontier), None);
+        }
+        let columns = predicate.columns.iter().map(|column| crate::columns::value(&column.source, folded, frontier, rule.needs).0);
+        (Some(frontier), Some(columns.collect()))
     }
 
     /// SEMANTICS 2: what happened at `at` changed: its window, and every row that could see it.
-    fn changed(&mut self, config: &Config, book: &RuleBook, patient: &PatientId, metric: Metric, at: EventTime, step: &mut Step) {
-        self.window_of(config, patient, metric, at, step);
-        let Some(folded) = self.patients.get(patient) else { return };
-        for (index, rule) in touched(book, metric) {
-            let until = at + rule.width();
+    fn changed(&mut self, config: &Config, book: &Book, patient: u32, metric: Metric, at: EventTime, batch: &mut Batch) {
+        self.window_of(config, patient, metric, at, batch);
+        let folded = &self.patients[patient as usize];
+        for rule in book.touched(metric) {
+            let until = at + book.rules[*rule].width();
             let mut times: BTreeSet<EventTime> = [at].into();
-            for metric in rule.metrics() {
-                let Some(series) = folded.series.get(&metric) else { continue };
+            for metric in book.metrics(*rule) {
+                let Some(series) = folded.series.get(metric) else { continue };
                 times.extend(series.times(at, until));
             }
-            times.extend(rule_frontier(folded, rule));
-            rows(folded, patient, index, rule, times, step);
+            times.extend(rule_frontier(folded, book, *rule));
+            rows(self.clock, folded, patient, book, *rule, times.into_iter(), batch);
         }
     }
 
-    fn close_by_frontier(&mut self, config: &Config, patient: &PatientId, metric: Metric, frontier: EventTime, step: &mut Step) {
-        let Some(folded) = self.patients.get_mut(patient) else { return };
-        let windows = folded.windows.entry(metric).or_default();
-        while let Some(start) = windows.open.first().copied() {
-            if start.saturating_add(config.window.0) > frontier.0 {
-                break;
-            }
-            windows.open.pop_first();
-            windows.closed.insert(start, 0);
-            self.idle.remove(&(idle_due(config, start), patient.clone(), metric, start));
-            step.windows.push(summary(config, folded.series.get(&metric), patient, metric, start, 0));
+    fn close_by_frontier(&mut self, config: &Config, patient: u32, metric: Metric, frontier: EventTime, batch: &mut Batch) {
+        let width = config.window.0;
+        let series = self.series(patient, metric);
+        if let Some(start) = series.windows.open.filter(|start| start.saturating_add(width) <= frontier.0) {
+            series.windows.open = None;
+            series.windows.set(start, 0, width);
+            batch.windows.push(summary(config, series, patient, metric, start, 0));
+            let number = series.number as usize;
+            self.idle.set(number, NEVER);
         }
         let oldest = frontier - config.horizon - config.window;
-        windows.closed = windows.closed.split_off(&oldest.0);
+        self.series(patient, metric).windows.forget(oldest.0, width);
     }
 
     /// The window that `at` falls in: opened, or said again if it had closed.
-    fn window_of(&mut self, config: &Config, patient: &PatientId, metric: Metric, at: EventTime, step: &mut Step) {
+    fn window_of(&mut self, config: &Config, patient: u32, metric: Metric, at: EventTime, batch: &mut Batch) {
         let width = config.window.0;
-        let start = at.0.div_euclid(width) * width;
-        let Some(folded) = self.patients.get_mut(patient) else { return };
-        let windows = folded.windows.entry(metric).or_default();
-        let series = folded.series.get(&metric);
-        if let Some(revision) = windows.closed.get_mut(&start) {
-            *revision += 1;
-            let revision = *revision;
-            step.windows.push(summary(config, series, patient, metric, start, revision));
+        let series = self.series(patient, metric);
+        if series.windows.open.is_some_and(|start| (start..start.saturating_add(width)).contains(&at.0)) {
             return;
         }
-        let passed = series.and_then(|s| s.frontier).is_some_and(|frontier| start.saturating_add(width) <= frontier.0);
-        if passed {
-            windows.closed.insert(start, 0);
-            step.windows.push(summary(config, series, patient, metric, start, 0));
-        } else if windows.open.insert(start) {
-            self.idle.insert((idle_due(config, start), patient.clone(), metric, start));
+        let start = at.0.div_euclid(width) * width;
+        if let Some(revision) = series.windows.revision(start, width) {
+            series.windows.set(start, revision + 1, width);
+            batch.windows.push(summary(config, series, patient, metric, start, revision + 1));
+        } else if series.frontier.is_some_and(|frontier| start.saturating_add(width) <= frontier.0) {
+            series.windows.set(start, 0, width);
+            batch.windows.push(summary(config, series, patient, metric, start, 0));
+        } else {
+            series.windows.open = Some(start);
+            let number = series.number as usize;
+            self.idle.set(number, idle_due(config, start));
+        }
+    }
+
+    /// The clock closes again what was open.
+    pub fn watch(&mut self, config: &Config) {
+        for (number, (patient, metric)) in self.series.iter().enumerate() {
+            let series = self.patients[*patient as usize].series.get(metric);
+            if let Some(start) = series.and_then(|series| series.windows.open) {
+                self.idle.set(number, idle_due(config, start));
+            }
         }
     }
 }
 
-pub(crate) fn idle_due(config: &Config, start: i64) -> Arrived {
+fn idle_due(config: &Config, start: i64) -> Arrived {
     Arrived(start.saturating_add(config.window.0.saturating_mul(2)))
 }
 
-fn summary(config: &Config, series: Option<&Series>, patient: &PatientId, metric: Metric, start: i64, revision: u32) -> Closed {
-    let mut closed = Closed {
-        patient: patient.clone(),
-        metric,
-        start: EventTime(start),
-        revision,
-        count: 0,
-        sum: 0.0,
-        min: f64::INFINITY,
-        max: f64::NEG_INFINITY,
-        last: 0.0,
-    };
+fn summary(config: &Config, series: &Series, patient: u32, metric: Metric, start: i64, revision: u32) -> Closed {
+    let mut closed = Closed { patient, metric, start: EventTime(start), revision, count: 0, sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY, last: 0.0 };
     let one = Micros(1);
     let from = EventTime(start) - one;
-    for kept in series.into_iter().flat_map(|series| series.within(from, from + config.window)) {
+    for value in series.values(from, from + config.window) {
         closed.count += 1;
-        closed.sum += kept.value;
-        closed.min = closed.min.min(kept.value);
-        closed.max = closed.max.max(kept.value);
-        closed.last = kept.value;
+        closed.sum += value;
+        closed.min = closed.min.min(value);
+        closed.max = closed.max.max(value);
+        closed.last = value;
     }
     if closed.count == 0 {
         (closed.min, closed.max) = (0.0, 0.0);
@@ -348,42 +419,36 @@ fn summary(config: &Config, series: Option<&Series>, patient: &PatientId, metric
     closed
 }
 
-fn touched(book: &RuleBook, metric: Metric) -> impl Iterator<Item = (usize, &Rule)> {
-    book.rules.iter().enumerate().filter(move |(_, rule)| matches!(rule.kind, RuleKind::Predicate(_)) && rule.metrics().contains(&metric))
-}
-
 /// The newest time of a rule's metrics.
-fn rule_frontier(folded: &Folded, rule: &Rule) -> Option<EventTime> {
-    rule.metrics().iter().filter_map(|metric| folded.series.get(metric)?.frontier).max()
+fn rule_frontier(folded: &Folded, book: &Book, rule: usize) -> Option<EventTime> {
+    book.metrics(rule).iter().filter_map(|metric| folded.series.get(metric)?.frontier).max()
 }
 
-fn frontier_row(config: &Config, clock: Arrived, folded: &Folded, patient: &PatientId, index: usize, rule: &Rule, step: &mut Step) {
-    if !matches!(rule.kind, RuleKind::Predicate(_)) {
-        return;
-    }
-    if let Some(frontier) = rule_frontier(folded, rule)
+fn frontier_row(config: &Config, clock: Arrived, folded: &Folded, patient: u32, book: &Book, rule: usize, batch: &mut Batch) {
+    if let Some(frontier) = rule_frontier(folded, book, rule)
         && clock.as_event() - frontier < config.horizon
     {
-        rows(folded, patient, index, rule, [frontier].into(), step);
+        rows(clock, folded, patient, book, rule, [frontier].into_iter(), batch);
     }
 }
 
-fn rows(folded: &Folded, patient: &PatientId, index: usize, rule: &Rule, times: BTreeSet<EventTime>, step: &mut Step) {
+/// The rows of a rule at some times, which come in order.
+fn rows(clock: Arrived, folded: &Folded, patient: u32, book: &Book, index: usize, times: impl Iterator<Item = EventTime>, batch: &mut Batch) {
+    let Some((rule, table)) = book.rules.get(index).zip(batch.tables.get_mut(index)) else { return };
     let RuleKind::Predicate(predicate) = &rule.kind else { return };
-    let settings = folded.settings.as_deref();
-    if settings.is_some_and(|s| !s.monitored) {
+    if folded.unmonitored {
         return;
     }
-    let pauses = settings.map_or(&[][..], |s| &s.pauses);
-    let paused = pauses.iter().any(|pause| pause.covers(step.clock.as_event()));
-    let frontier = rule_frontier(folded, rule);
+    let pauses = folded.pauses();
+    let paused = pauses.iter().any(|pause| pause.covers(clock.as_event()));
+    let frontier = rule_frontier(folded, book, index);
     for at in times {
         if pauses.iter().any(|pause| pause.covers(at)) {
             continue;
         }
-        let (columns, readings) = crate::columns::row(&predicate.columns, folded, at, rule.needs);
-        let settings_version = settings.map_or(0, |s| s.version);
+        let mut readings = 0;
+        let place = table.push(crate::columns::row(&predicate.columns, folded, at, rule.needs, &mut readings));
         let decides = Some(at) == frontier && !paused;
-        step.rows.push(Row { rule: index, patient: patient.clone(), at, columns, readings, settings_version, paused, decides });
+        batch.rows.push(Row { rule: index, patient, at, place, readings, settings_version: folded.version, paused, decides });
     }
 }

@@ -5,18 +5,26 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod api;
+mod book;
 mod cases;
 mod columns;
 mod compose;
 mod decide;
+mod dues;
 mod engine;
+mod evaluate;
 mod explain;
 mod fold;
+mod metrics;
 pub mod news2;
+mod packed;
 mod panes;
+mod people;
 mod rules;
+mod said;
 mod series;
 mod snapshot;
+mod windows;
 mod zone;
 
 pub use api::{Arrival, Breach, Config, Latest, OpenAlert, Output, Sample, SnapshotError, Stats};

@@ -311,7 +311,7 @@ impl News2 {
 impl Engine {
     /// From the newest readings that rules look at. Readings are kept for `at` within the horizon of the newest.
     pub fn news2(&self, patient: &PatientId, at: EventTime, age: Micros) -> News2 {
-        self.fold.patients.get(patient).map_or_else(|| News2::of(at, age, None, [None; 7]), |folded| of(folded, at, age))
+        self.fold.get(patient).map_or_else(|| News2::of(at, age, None, [None; 7]), |folded| of(folded, at, age))
     }
 }
 

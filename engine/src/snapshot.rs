@@ -13,15 +13,18 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::api::{Config, SnapshotError, Stats};
-use crate::decide::{RuleState, Timer};
+use crate::decide::{Open, Pending, RuleState};
 use crate::engine::Engine;
-use crate::fold::Windows;
 use crate::panes::Panes;
-use crate::series::{Kept, Series};
+use crate::said::Said;
+use crate::series::Kept;
+use crate::windows::{Plain, Windows};
 
 const MAGIC: &[u8; 8] = b"VIGILSNP";
 /// Counts up when the bytes change their meaning.
 const FORMAT: u32 = 3;
+/// Before there were days: a reading that nothing looks at any more was dropped.
+const WITHOUT_DAYS: u32 = 2;
 const HEAD: usize = 8 + 4 + 8 + 8;
 
 #[derive(Serialize, Deserialize)]
@@ -45,14 +48,28 @@ struct Patient {
     /// The record as it stood in the log.
     settings: Option<Vec<u8>>,
     frontiers: BTreeMap<u32, i64>,
-    windows: BTreeMap<u32, Windows>,
+    windows: BTreeMap<u32, Plain>,
     /// Days, and how many of the samples have settled into them.
+    #[serde(default)]
     panes: BTreeMap<u32, (usize, Panes)>,
     voids: Vec<(ReadingId, i64)>,
-    rules: Vec<(RuleId, RuleState)>,
+    rules: Vec<(RuleId, State)>,
     news: BTreeMap<u32, i64>,
     pause_due: Option<i64>,
     resumed: Option<i64>,
+}
+
+/// A rule's state of a patient.
+#[derive(Default, Serialize, Deserialize)]
+struct State {
+    rows: BTreeMap<i64, Said>,
+    open: Option<Box<Open>>,
+    pending: Option<Pending>,
+    told: Vec<(i64, i64)>,
+    #[serde(default)]
+    undone: Vec<(i64, i64)>,
+    evidence: Vec<schemas::Evidence>,
+    due: Option<Arrived>,
 }
 
 fn content(what: impl std::fmt::Display) -> SnapshotError {
@@ -78,23 +95,32 @@ pub(crate) fn write(engine: &Engine) -> Result<Vec<u8>, SnapshotError> {
 }
 
 fn header(engine: &Engine) -> Header {
-    let mut ids: Vec<&PatientId> = engine.fold.patients.keys().chain(engine.decide.patients.keys()).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    let patients = ids.into_iter().map(|id| {
-        let folded = engine.fold.patients.get(id).cloned().unwrap_or_default();
-        let decided = engine.decide.patients.get(id).cloned().unwrap_or_default();
+    let width = engine.config.window.0;
+    let patients = engine.fold.people.ordered().map(|(id, number)| {
+        let (folded, decided) = (&engine.fold.patients[number as usize], engine.decide.get(number));
+        let state = |(place, state): (usize, &RuleState)| {
+            let rule = engine.book.rules.get(place)?.id.clone();
+            let due = decided.and_then(|decided| decided.due(place));
+            if due.is_none() && *state == RuleState::default() {
+                return None;
+            }
+            let of = state.clone();
+            let rows = state.rows.iter().collect();
+            let state = State { rows, open: of.open, pending: of.pending, told: of.told, undone: of.undone, evidence: of.evidence, due };
+            Some((rule, state))
+        };
+        let series = || folded.series.iter().map(|(metric, series)| (metric.number(), series));
         Patient {
             id: id.clone(),
             settings: folded.settings.as_ref().map(|settings| Input::Settings(settings.as_ref().clone()).encode().to_vec()),
-            frontiers: folded.series.iter().filter_map(|(metric, series)| Some((metric.number(), series.frontier?.0))).collect(),
-            panes: folded.series.into_iter().map(|(metric, series)| (metric.number(), (series.settled, series.panes))).collect(),
-            windows: folded.windows.into_iter().map(|(metric, windows)| (metric.number(), windows)).collect(),
-            voids: folded.voids.into_iter().map(|(id, at)| (id, at.0)).collect(),
-            rules: decided.rules.into_iter().collect(),
-            news: decided.news.into_iter().map(|(metric, at)| (metric.number(), at.0)).collect(),
-            pause_due: decided.pause_due.map(|due| due.0),
-            resumed: decided.resumed.map(|at| at.0),
+            frontiers: series().filter_map(|(metric, series)| Some((metric, series.frontier?.0))).collect(),
+            panes: series().map(|(metric, series)| (metric, (series.settled, series.panes.clone()))).collect(),
+            windows: series().map(|(metric, series)| (metric, series.windows.plain(width))).collect(),
+            voids: folded.voids.iter().map(|(id, at)| (*id, at.0)).collect(),
+            rules: decided.into_iter().flat_map(|decided| decided.rules.iter().enumerate()).filter_map(state).collect(),
+            news: decided.into_iter().flat_map(|decided| decided.news.iter()).map(|(metric, at)| (metric.number(), at.0)).collect(),
+            pause_due: decided.and_then(|decided| decided.pause_due()).map(|due| due.0),
+            resumed: decided.and_then(|decided| decided.resumed).map(|at| at.0),
         }
     });
     Header {
@@ -134,35 +160,36 @@ fn samples_schema() -> Arc<Schema> {
     ]))
 }
 
-fn samples(engine: &Engine) -> arrow::error::Result<Vec<u8>> {
-    let all: Vec<(&PatientId, Metric, &Kept)> = engine
-        .fold
-        .patients
-        .iter()
-        .flat_map(|(patient, folded)| folded.series.iter().flat_map(move |(metric, series)| series.samples.iter().map(move |kept| (patient, *metric, kept))))
-        .collect();
-    let int = |f: fn(&Kept) -> i64| Arc::new(Int64Array::from_iter_values(all.iter().map(|(_, _, kept)| f(kept)))) as Arc<dyn Array>;
-    let flag = |f: fn(&Kept) -> bool| Arc::new(all.iter().map(|(_, _, kept)| Some(f(kept))).collect::<BooleanArray>()) as Arc<dyn Array>;
+fn samples<'a>(engine: &'a Engine) -> arrow::error::Result<Vec<u8>> {
+    let named = |(patient, number): (&'a PatientId, u32)| {
+        let series = engine.fold.patients[number as usize].series.iter();
+        series.flat_map(move |(metric, series)| {
+            (0..series.len()).filter_map(move |place| Some((patient, metric, series.get(place), series.named(place, metric)?)))
+        })
+    };
+    let all: Vec<_> = engine.fold.people.ordered().flat_map(named).collect();
+    let int = |f: fn(&Kept) -> i64| Arc::new(Int64Array::from_iter_values(all.iter().map(|(_, _, kept, _)| f(kept)))) as Arc<dyn Array>;
+    let flag = |f: fn(&Kept) -> bool| Arc::new(all.iter().map(|(_, _, kept, _)| Some(f(kept))).collect::<BooleanArray>()) as Arc<dyn Array>;
     let schema = samples_schema();
     let batch = RecordBatch::try_new(
         schema.clone(),
         vec![
             Arc::new(StringArray::from_iter_values(all.iter().map(|(patient, ..)| patient.as_str()))),
-            Arc::new(UInt32Array::from_iter_values(all.iter().map(|(_, metric, _)| metric.number()))),
-            Arc::new(BinaryArray::from_iter_values(all.iter().map(|(_, _, kept)| &kept.id.0))),
+            Arc::new(UInt32Array::from_iter_values(all.iter().map(|(_, metric, ..)| metric.number()))),
+            Arc::new(BinaryArray::from_iter_values(all.iter().map(|(.., (id, _, _))| &id.0))),
             int(|k| k.at.0),
-            Arc::new(Float64Array::from_iter_values(all.iter().map(|(_, _, kept)| kept.value))),
-            int(|k| k.stamped_at.0),
+            Arc::new(Float64Array::from_iter_values(all.iter().map(|(_, _, kept, _)| kept.value))),
+            Arc::new(Int64Array::from_iter_values(all.iter().map(|(.., (_, stamped, _))| stamped.0))),
             int(|k| k.received_at.0),
             int(|k| k.arrived.0),
-            int(|k| k.offset),
-            Arc::new(UInt32Array::from_iter_values(all.iter().map(|(_, _, kept)| kept.clock as u32))),
+            Arc::new(Int64Array::from_iter_values(0..all.len() as i64)),
+            Arc::new(UInt32Array::from_iter_values(all.iter().map(|(_, _, kept, _)| kept.clock as u32))),
             flag(|k| k.typed),
             flag(|k| k.test),
             flag(|k| k.late),
             flag(|k| k.beyond),
             flag(|k| k.voided),
-            Arc::new(StringArray::from_iter_values(all.iter().map(|(_, _, kept)| kept.device.as_str()))),
+            Arc::new(StringArray::from_iter_values(all.iter().map(|(.., (_, _, device))| device.as_str()))),
         ],
     )?;
     let mut writer = StreamWriter::try_new(Vec::new(), &schema)?;
@@ -176,7 +203,7 @@ pub(crate) fn read(config: Config, bytes: &[u8]) -> Result<Engine, SnapshotError
         return Err(SnapshotError::Foreign);
     }
     let format = u32::from_le_bytes(field(8, 12)?.try_into().unwrap_or_default());
-    if format != FORMAT {
+    if ![FORMAT, WITHOUT_DAYS].contains(&format) {
         return Err(SnapshotError::Format(format));
     }
     let length = |from: usize| Ok::<u64, SnapshotError>(u64::from_le_bytes(field(from, from + 8)?.try_into().unwrap_or_default()));
@@ -206,7 +233,7 @@ pub(crate) fn read(config: Config, bytes: &[u8]) -> Result<Engine, SnapshotError
     engine.decide.activated = header.activated.into_iter().map(|(rule, at)| (rule, EventTime(at))).collect();
     // before the first rules there are none, not even the built-in one
     if header.rules_version > 0 {
-        engine.book = crate::compile(&header.rules).map_err(content)?;
+        engine.book = crate::compile(&header.rules).map_err(content)?.into();
     }
     engine.toml = header.rules;
     engine.stats = header.stats;
@@ -214,6 +241,8 @@ pub(crate) fn read(config: Config, bytes: &[u8]) -> Result<Engine, SnapshotError
         restore_patient(&mut engine, patient)?;
     }
     restore_samples(&mut engine, tables)?;
+    engine.fold.watch(&config);
+    engine.decide.watch();
     Ok(engine)
 }
 
@@ -222,42 +251,44 @@ fn metric(number: u32) -> Result<Metric, SnapshotError> {
 }
 
 fn restore_patient(engine: &mut Engine, patient: Patient) -> Result<(), SnapshotError> {
-    let folded = engine.fold.patients.entry(patient.id.clone()).or_default();
-    let decided = engine.decide.patients.entry(patient.id.clone()).or_default();
+    let number = engine.fold.enter(&patient.id);
     if let Some(bytes) = patient.settings {
         let Input::Settings(settings) = Input::decode(&bytes).map_err(content)? else { return Err(content("settings")) };
         let settings = Arc::new(settings);
-        folded.settings = Some(settings.clone());
-        decided.settings = Some(settings);
+        engine.fold.patients[number as usize].arrange(settings.clone());
+        engine.decide.of(&engine.book, number).arrange(settings);
     }
-    for (number, frontier) in patient.frontiers {
-        folded.series.insert(metric(number)?, Series { frontier: Some(EventTime(frontier)), ..Series::default() });
+    for (metric_number, frontier) in patient.frontiers {
+        engine.fold.series(number, metric(metric_number)?).frontier = Some(EventTime(frontier));
     }
-    for (number, (settled, panes)) in patient.panes {
-        let series = folded.series.entry(metric(number)?).or_default();
+    for (metric_number, (settled, panes)) in patient.panes {
+        let series = engine.fold.series(number, metric(metric_number)?);
         (series.settled, series.panes) = (settled, panes);
     }
-    for (number, windows) in patient.windows {
-        let metric = metric(number)?;
-        for start in &windows.open {
-            engine.fold.idle.insert((crate::fold::idle_due(&engine.config, *start), patient.id.clone(), metric, *start));
-        }
-        folded.windows.insert(metric, windows);
+    let width = engine.config.window.0;
+    for (metric_number, windows) in patient.windows {
+        engine.fold.series(number, metric(metric_number)?).windows = Windows::of(windows, width);
     }
-    folded.voids = patient.voids.into_iter().map(|(id, at)| (id, EventTime(at))).collect();
-    for (number, at) in patient.news {
-        decided.news.insert(metric(number)?, EventTime(at));
+    engine.fold.patients[number as usize].voids = patient.voids.into_iter().map(|(id, at)| (id, EventTime(at))).collect();
+    if patient.news.is_empty() && patient.pause_due.is_none() && patient.resumed.is_none() && patient.rules.is_empty() {
+        return Ok(());
     }
-    decided.pause_due = patient.pause_due.map(Arrived);
+    let decided = engine.decide.of(&engine.book, number);
+    for (metric_number, at) in patient.news {
+        decided.news.or_insert_with(metric(metric_number)?, || EventTime(at));
+    }
     decided.resumed = patient.resumed.map(EventTime);
-    if let Some(due) = decided.pause_due {
-        engine.decide.timers.insert(Timer { due, patient: patient.id.clone(), rule: None });
+    if let Some(due) = patient.pause_due {
+        decided.restore_pause(Arrived(due));
     }
-    for (id, state) in patient.rules {
-        if let Some(due) = state.due {
-            engine.decide.timers.insert(Timer { due, patient: patient.id.clone(), rule: Some(id.clone()) });
+    for (id, saved) in patient.rules {
+        let Some(place) = engine.book.rules.iter().position(|rule| rule.id == id) else { continue };
+        let State { rows: said, open, pending, told, undone, evidence, due } = saved;
+        let mut state = RuleState { open, pending, told, undone, evidence, ..RuleState::default() };
+        for (at, said) in said {
+            state.rows.restore(at, said);
         }
-        decided.rules.insert(id, state);
+        decided.restore(engine.book.rules.len(), place, state, due);
     }
     Ok(())
 }
@@ -274,19 +305,16 @@ fn restore_samples(engine: &mut Engine, bytes: &[u8]) -> Result<(), SnapshotErro
         let flag = |name| column::<BooleanArray>(&batch, name);
         let (patient, device, metrics) = (text("patient")?, text("device")?, column::<UInt32Array>(&batch, "metric")?);
         let (id, value, clock) = (column::<BinaryArray>(&batch, "id")?, column::<Float64Array>(&batch, "value")?, column::<UInt32Array>(&batch, "clock")?);
-        let (at, stamped, received, arrived, offset) = (int("at")?, int("stamped_at")?, int("received_at")?, int("arrived")?, int("offset")?);
+        let (at, stamped, received, arrived) = (int("at")?, int("stamped_at")?, int("received_at")?, int("arrived")?);
         let (typed, test, late, beyond, voided) = (flag("typed")?, flag("test")?, flag("late")?, flag("beyond")?, flag("voided")?);
         for row in 0..batch.num_rows() {
-            let patient = PatientId::parse(patient.value(row)).map_err(content)?;
-            let series = engine.fold.patients.entry(patient).or_default().series.entry(metric(metrics.value(row))?).or_default();
-            series.samples.push(Kept {
-                id: ReadingId::from_slice(id.value(row)).ok_or_else(|| content("id"))?,
+            let number = engine.fold.enter(&PatientId::parse(patient.value(row)).map_err(content)?);
+            let metric = metric(metrics.value(row))?;
+            let kept = Kept {
                 at: EventTime(at.value(row)),
                 value: value.value(row),
-                stamped_at: EventTime(stamped.value(row)),
                 received_at: EventTime(received.value(row)),
                 arrived: Arrived(arrived.value(row)),
-                offset: offset.value(row),
                 clock: match clock.value(row) {
                     0 => ClockState::AsSent,
                     1 => ClockState::Corrected,
@@ -297,8 +325,11 @@ fn restore_samples(engine: &mut Engine, bytes: &[u8]) -> Result<(), SnapshotErro
                 late: late.value(row),
                 beyond: beyond.value(row),
                 voided: voided.value(row),
-                device: DeviceId::parse(device.value(row)).map_err(content)?,
-            });
+                ..Kept::default()
+            };
+            let id = ReadingId::from_slice(id.value(row)).ok_or_else(|| content("id"))?;
+            let device = DeviceId::parse(device.value(row)).map_err(content)?;
+            engine.fold.series(number, metric).restore(metric, id, EventTime(stamped.value(row)), &device, kept);
         }
     }
     Ok(())

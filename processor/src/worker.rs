@@ -76,11 +76,7 @@ struct Counted {
 impl Counted {
     fn of(partition: Partition) -> Self {
         let outputs = |topic: Topic| counter!(names::OUTPUTS, "partition" => partition.to_string(), "topic" => topic.name());
-        Self {
-            inputs: counter!(names::INPUTS, "partition" => partition.to_string()),
-            windows: outputs(Topic::Windows),
-            transitions: outputs(Topic::Alerts),
-        }
+        Self { inputs: counter!(names::INPUTS, "partition" => partition.to_string()), windows: outputs(Topic::Windows), transitions: outputs(Topic::Alerts) }
     }
 }
 

@@ -69,7 +69,7 @@ pub(super) fn predicate(context: Context<'_>, when: &Text, clear: Option<&Text>,
         zone,
     };
     if let Some(clear) = clear
-        && crate::series::both_can_hold(&predicate)
+        && crate::evaluate::both_can_hold(&predicate)
     {
         warnings.push(Refusal(
             "`when` and `clear` can both be true".to_owned(),

@@ -5,6 +5,7 @@ mod days;
 mod diff;
 mod document;
 mod errors;
+mod formats;
 mod invariants;
 mod news2;
 mod packs;

@@ -488,3 +488,31 @@ fn a_limit_is_a_number() {
         assert!(engine::compile(&toml).is_err(), "{default}");
     }
 }
+
+/// Decision 011.
+#[test]
+fn a_void_is_forgotten_after_30_days_and_not_before() {
+    const DAY: f64 = 24.0 * 60.0;
+    let mut log = Log::new("");
+    for minute in 0..64 {
+        log.void(Metric::Spo2, f64::from(minute));
+    }
+    let empty = Log::new("").engine.snapshot().unwrap().len();
+    let size = |log: &Log| log.engine.snapshot().unwrap().len() - empty;
+    let full = size(&log);
+    log.tick(29.0 * DAY);
+    for minute in 64..128 {
+        log.void(Metric::Spo2, f64::from(minute));
+    }
+    assert!(size(&log) > full + full / 2, "a void was forgotten early");
+    // what it voids comes at last, and stays voided
+    log.late(Metric::Spo2, 5.0, 85.0);
+    assert_eq!(log.engine.stats().voided, 1);
+    log.tick(31.0 * DAY);
+    for minute in 0..128 {
+        log.void(Metric::Spo2, 31.0 * DAY + f64::from(minute));
+    }
+    assert!(size(&log) < full * 3, "{} bytes more, {full} with 64 voids", size(&log));
+    log.late(Metric::Spo2, 5.5, 85.0).late(Metric::Spo2, 31.0 * DAY + 5.0, 85.0);
+    assert_eq!(log.engine.stats().voided, 2);
+}
