@@ -36,6 +36,7 @@ pub mod lease;
 pub mod meta;
 pub mod moves;
 pub mod notifications;
+pub mod oncall;
 pub mod positions;
 pub mod registry;
 pub mod secrets;

@@ -31,7 +31,7 @@ use schemas::{
 };
 use serde_json::Value;
 use store::Store;
-use store::episodes::{Episode, State};
+use store::episodes::{Care, Episode, State};
 use store::registry::{Device, Patient, Sex};
 use store::users::{Role, User};
 use store::wards::Ward;
@@ -269,6 +269,7 @@ pub fn episode(of: &str, offset: i64) -> Episode {
         technical: false,
         test: false,
         acknowledged: None,
+        care: Care::default(),
         version: 0,
         cause: Cause { offset: Offset(offset), ordinal: 0 },
     }
