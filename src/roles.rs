@@ -298,6 +298,7 @@ async fn dashboard(
         engine,
         partitions: config.journal.partitions,
         repage_after: config.alerts.repage_after.0,
+        acknowledged_for: config.alerts.acknowledged_for.0,
         audit_spool: config.path(&config.dashboard.audit_spool),
         build: env!("CARGO_PKG_VERSION").to_owned(),
     };

@@ -33,6 +33,7 @@ mod migrate;
 pub mod audit;
 pub mod episodes;
 pub mod lease;
+pub mod links;
 pub mod meta;
 pub mod moves;
 pub mod notifications;

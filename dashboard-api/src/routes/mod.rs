@@ -1,10 +1,13 @@
 //! The endpoints, and how they hang together.
 
+mod actions;
 mod alerts;
 mod devices;
 mod events;
 pub(crate) mod health;
+mod links;
 mod patients;
+mod reports;
 mod session;
 mod settings;
 mod vitals;
@@ -32,6 +35,7 @@ fn open() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::default()
         .routes(routes!(session::sign_in))
         .routes(routes!(session::use_link))
+        .routes(routes!(links::show, links::take))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
@@ -50,6 +54,10 @@ fn closed() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(alerts::list))
         .routes(routes!(alerts::one))
         .routes(routes!(alerts::acknowledge, alerts::take_back))
+        .routes(routes!(actions::act))
+        .routes(routes!(reports::precision))
+        .routes(routes!(reports::labels))
+        .routes(routes!(reports::delays))
         .routes(routes!(devices::devices))
         .routes(routes!(devices::messages))
         .routes(routes!(devices::dead_letters))

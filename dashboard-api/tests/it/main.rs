@@ -123,6 +123,7 @@ impl Plan {
             engine: engine::Config::default(),
             partitions: PARTITIONS,
             repage_after: Duration::from_secs(300),
+            acknowledged_for: Duration::from_secs(3600),
             audit_spool: folder.path().join("audit.spool"),
             build: "test".to_owned(),
         };
