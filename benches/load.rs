@@ -231,6 +231,7 @@ async fn register(home: &Path, devices: usize) -> (Vec<String>, String) {
                     version: 0,
                     monitored: true,
                     limits: BTreeMap::new(),
+                    limits_until: BTreeMap::new(),
                     oxygen_l_min: None,
                     news2_scale: 1,
                     pauses: Vec::new(),

@@ -34,6 +34,7 @@ pub struct Config {
     pub lake: Lake,
     pub ingest: Ingest,
     pub engine: Engine,
+    pub rules: Rules,
     pub processor: Processor,
     pub alerts: Alerts,
     pub dashboard: Dashboard,
@@ -190,6 +191,13 @@ impl Bridge {
     pub fn client_id(&self, installation: &str) -> String {
         if self.client_id.is_empty() { format!("vigil-bridge-{installation}-{}", self.name) } else { self.client_id.clone() }
     }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Rules {
+    /// What one person proposes another puts into force.
+    pub second_person: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -12,7 +12,7 @@ use intake::{Mapping, Mappings};
 use journal::Journal;
 use journal::embedded::{EmbeddedConfig, EmbeddedJournal};
 use journal::kafka::{KafkaConfig, KafkaJournal};
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SerialNumber};
 use schemas::{DeviceId, EventTime, Micros};
 use store::users::{Role, User};
 use store::wards::Ward;
@@ -120,35 +120,66 @@ pub struct DeviceCertificate {
     pub key: PathBuf,
     pub authority: PathBuf,
     pub fingerprint: String,
+    /// In hexadecimal digits: the credential's id, so that the revocation list can name it.
+    pub serial: String,
     pub ends_at: EventTime,
 }
 
-/// Writes `{device}.pem` and `{device}.key` into `folder`.
-pub fn certify(config: &Config, device: &DeviceId, folder: &Path, days: u32) -> anyhow::Result<DeviceCertificate> {
-    let (authority, secret) = (config.path(Path::new("keys/device-ca.pem")), config.path(Path::new("keys/device-ca.key")));
+const AUTHORITY: &str = "keys/device-ca.pem";
+const AUTHORITY_KEY: &str = "keys/device-ca.key";
+
+/// Whoever signs for this installation; `None` until the first certificate is made.
+pub fn authority(config: &Config) -> anyhow::Result<Option<Issuer<'static, KeyPair>>> {
+    let secret = config.path(Path::new(AUTHORITY_KEY));
+    match fs::read_to_string(&secret) {
+        Ok(pem) => {
+            let signer = KeyPair::from_pem(&pem).with_context(|| format!("{} is no key", secret.display()))?;
+            Ok(Some(Issuer::new(authority_parameters(config)?, signer)))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", secret.display())),
+    }
+}
+
+fn new_authority(config: &Config) -> anyhow::Result<Issuer<'static, KeyPair>> {
+    let (parameters, secret) = (authority_parameters(config)?, config.path(Path::new(AUTHORITY_KEY)));
+    let signer = KeyPair::generate().context("cannot make a key")?;
+    let certificate = parameters.self_signed(&signer).context("cannot make a certificate")?;
+    if let Some(folder) = secret.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    write(&config.path(Path::new(AUTHORITY)), certificate.pem().as_bytes(), 0o644)?;
+    write(&secret, signer.serialize_pem().as_bytes(), 0o600)?;
+    Ok(Issuer::new(parameters, signer))
+}
+
+fn authority_parameters(config: &Config) -> anyhow::Result<CertificateParams> {
     let mut parameters = CertificateParams::new(Vec::new()).context("cannot make a certificate")?;
     parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     parameters.distinguished_name.push(DnType::CommonName, format!("Vigil devices {}", config.installation));
-    let signer = match fs::read_to_string(&secret) {
-        Ok(pem) => KeyPair::from_pem(&pem).with_context(|| format!("{} is no key", secret.display()))?,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let signer = KeyPair::generate().context("cannot make a key")?;
-            let certificate = parameters.self_signed(&signer).context("cannot make a certificate")?;
-            if let Some(folder) = secret.parent() {
-                fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-            }
-            write(&authority, certificate.pem().as_bytes(), 0o644)?;
-            write(&secret, signer.serialize_pem().as_bytes(), 0o600)?;
-            signer
-        }
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", secret.display())),
+    Ok(parameters)
+}
+
+/// A serial number of its hexadecimal digits.
+pub fn serial(digits: &str) -> Option<SerialNumber> {
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    let bytes: Option<Vec<u8>> = digits.as_bytes().chunks(2).map(byte).collect();
+    bytes.map(SerialNumber::from)
+}
+
+/// Writes `{device}.pem` and `{device}.key` into `folder`.
+pub fn certify(config: &Config, device: &DeviceId, folder: &Path, days: u32) -> anyhow::Result<DeviceCertificate> {
+    let issuer = match authority(config)? {
+        Some(issuer) => issuer,
+        None => new_authority(config)?,
     };
-    let issuer = Issuer::new(parameters, signer);
+    let serial = store::secrets::random_id();
     let mut wanted = CertificateParams::new(vec![device.to_string()]).context("cannot make a certificate")?;
     wanted.distinguished_name.push(DnType::CommonName, device.as_str());
     wanted.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     wanted.use_authority_key_identifier_extension = true;
+    wanted.serial_number = self::serial(&serial);
     let begins = SystemTime::now();
     let ends = begins + Duration::from_secs(u64::from(days) * 86_400);
     // a device's clock may be behind ours
@@ -159,7 +190,8 @@ pub fn certify(config: &Config, device: &DeviceId, folder: &Path, days: u32) -> 
     let made = DeviceCertificate {
         certificate: folder.join(format!("{device}.pem")),
         key: folder.join(format!("{device}.key")),
-        authority,
+        authority: config.path(Path::new(AUTHORITY)),
+        serial,
         fingerprint: store::secrets::fingerprint(certificate.der()),
         ends_at: now() + Micros::days(i64::from(days)),
     };

@@ -9,6 +9,7 @@ mod exit;
 mod installation;
 mod ledger;
 mod output;
+mod recorded;
 mod recording;
 mod roles;
 mod telemetry;

@@ -107,7 +107,7 @@ impl Topic {
     }
 
     /// How many records there are in all partitions.
-    fn count(&self) -> Result<i64> {
+    pub fn count(&self) -> Result<i64> {
         (0..PARTITIONS).map(|partition| Ok(self.consumer.fetch_watermarks(&self.name, partition as i32, ASK_WITHIN)?.1)).sum()
     }
 
@@ -125,13 +125,32 @@ impl Topic {
 
     /// The next record; `None` when none has come for so long.
     pub fn next(&self, wait: Duration, part: fn(&[u8], &[u8]) -> Option<Part>) -> Result<Option<(Option<Part>, i64)>> {
+        self.take(wait, |key, value, at_ms| (part(key, value), at_ms))
+    }
+
+    /// What `read` makes of the next record's value, which must come within `wait`.
+    pub fn one<T>(&self, wait: Duration, read: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        self.take(wait, |_, value, _| read(value))?.with_context(|| format!("nothing came within {wait:?}"))
+    }
+
+    /// Key, value and the broker's time of every record there is.
+    pub fn each(&self, mut take: impl FnMut(&[u8], &[u8], i64)) -> Result<()> {
+        let left = self.count()?;
+        self.assign(Offset::Beginning)?;
+        for _ in 0..left {
+            self.take(Duration::from_secs(10), &mut take)?.context("Kafka has records and does not hand them out")?;
+        }
+        Ok(())
+    }
+
+    fn take<T>(&self, wait: Duration, take: impl FnOnce(&[u8], &[u8], i64) -> T) -> Result<Option<T>> {
         let until = Instant::now() + wait;
         loop {
             let Some(message) = self.consumer.poll(until.saturating_duration_since(Instant::now())) else { return Ok(None) };
             match message {
                 Ok(message) => {
-                    let read = part(message.key().unwrap_or_default(), message.payload().unwrap_or_default());
-                    return Ok(Some((read, message.timestamp().to_millis().unwrap_or(0))));
+                    let at_ms = message.timestamp().to_millis().unwrap_or(0);
+                    return Ok(Some(take(message.key().unwrap_or_default(), message.payload().unwrap_or_default(), at_ms)));
                 }
                 // of the time when Kafka was killed
                 Err(KafkaError::MessageConsumption(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure)) => {}
@@ -142,16 +161,11 @@ impl Topic {
 
     /// Reads everything.
     pub fn read(&self, part: fn(&[u8], &[u8]) -> Option<Part>, tally: &mut Tally) -> Result<()> {
-        let mut left = self.count()?;
-        self.assign(Offset::Beginning)?;
-        while left > 0 {
-            let (part, at_ms) = self.next(Duration::from_secs(10), part)?.context("Kafka has records and does not hand them out")?;
-            left -= 1;
-            if let Some(part) = part {
+        self.each(|key, value, at_ms| {
+            if let Some(part) = part(key, value) {
                 tally.add(&part, at_ms);
             }
-        }
-        Ok(())
+        })
     }
 }
 

@@ -1,12 +1,13 @@
 //! Vigil beside its peers: the same load, the same Kafka, the same machine, one after the other. Each call is one measurement of one
 //! system, and prints one JSON line; `benchmarks/run` makes the rounds. What is measured, and what is not, says `benchmarks/README.md`.
-#![allow(clippy::print_stdout, reason = "its output is its result")]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "its output is its result")]
 
 mod landed;
 mod load;
 mod process;
 mod systems;
 mod table;
+mod windows;
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -60,6 +61,27 @@ enum What {
         #[command(flatten)]
         shape: Shape,
     },
+    /// Readings in Kafka that become windows and alerts in Kafka, for a second of the processor's time
+    Windows {
+        #[arg(required = true)]
+        evaluators: Vec<windows::Evaluator>,
+        #[command(flatten)]
+        shape: windows::Shape,
+    },
+    /// From a reading in Kafka to its alert in Kafka
+    Alerts {
+        evaluator: windows::Evaluator,
+        #[arg(long, default_value_t = 1000)]
+        rate: u32,
+        #[arg(long, default_value_t = 20_000)]
+        count: usize,
+    },
+    /// The processor that those two measure
+    #[command(hide = true)]
+    Processor {
+        #[command(flatten)]
+        place: windows::Place,
+    },
     /// The JSON lines of a file, as tables
     Table { file: PathBuf },
 }
@@ -71,6 +93,12 @@ async fn main() -> Result<()> {
         What::Throughput { system, shape } => throughput(system, shape, &places).await?,
         What::Latency { system, shape } => latency(system, shape, &places).await?,
         What::Loss { system, victim, after, shape } => loss(system, &victim, Duration::from_secs_f64(after), shape, &places).await?,
+        What::Windows { evaluators, shape } => {
+            windows::throughput(&evaluators, shape, &places).await?;
+            return Ok(());
+        }
+        What::Alerts { evaluator, rate, count } => windows::latency(evaluator, rate, count, &places).await?,
+        What::Processor { place } => return windows::process(place, &places).await,
         What::Table { file } => {
             print!("{}", table::of(&std::fs::read_to_string(file)?)?);
             return Ok(());

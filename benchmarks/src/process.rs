@@ -63,8 +63,14 @@ impl Cost {
         Ok(Self { path, kafka: if kafka == 0 { 0.0 } else { cpu_s(kafka)? }, load: cpu_s(std::process::id())?, machine: machine_s()? })
     }
 
+    /// Of what is yet to start.
+    pub fn nothing(kafka: u32) -> Result<Self> {
+        Self::now(&[], kafka)
+    }
+
     pub fn since(self, before: &Self) -> Self {
-        let path = self.path.iter().zip(&before.path).map(|(now, then)| (now.0, now.1 - then.1)).collect();
+        let then = |name| before.path.iter().find(|(known, _)| *known == name).map_or(0.0, |(_, seconds)| *seconds);
+        let path = self.path.iter().map(|(name, seconds)| (*name, seconds - then(*name))).collect();
         Self { path, kafka: self.kafka - before.kafka, load: self.load - before.load, machine: self.machine - before.machine }
     }
 

@@ -55,6 +55,9 @@ pub struct Places {
     pub telegraf: PathBuf,
     #[arg(long, env = "BENTHOS_BIN", global = true, default_value = "target/bench/benthos")]
     pub benthos: PathBuf,
+    /// Where `Windows.java` is compiled, and the list of its jars
+    #[arg(long, env = "BENCH_STREAMS", global = true, default_value = "target/bench/streams")]
+    pub streams: PathBuf,
     /// host:port, as `dev/kafka up` prints it
     #[arg(long, env = "BENCH_KAFKA", global = true, default_value = "")]
     pub kafka: String,

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 /// What is measured → what makes lines the same measurement, and the columns: heading and where it stands.
 type Columns = &'static [(&'static str, &'static str)];
-const TABLES: [(&str, &[&str], Columns); 3] = [
+const TABLES: [(&str, &[&str], Columns); 5] = [
     (
         "throughput",
         &["system", "readings"],
@@ -28,6 +28,24 @@ const TABLES: [(&str, &[&str], Columns); 3] = [
     (
         "latency",
         &["system", "readings", "rate"],
+        &[("p50 ms", "/p50_ms"), ("p99 ms", "/p99_ms"), ("p99.9 ms", "/p999_ms"), ("max ms", "/max_ms"), ("other CPU-s", "/cpu_s/other")],
+    ),
+    (
+        "windows",
+        &["system", "patients", "readings"],
+        &[
+            ("readings / CPU-s", "/readings_per_cpu_s"),
+            ("readings / s", "/readings_per_s"),
+            ("windows", "/windows"),
+            ("alerts", "/alerts"),
+            ("Kafka CPU-s", "/cpu_s/kafka"),
+            ("other CPU-s", "/cpu_s/other"),
+            ("peak MB", "/peak_mb"),
+        ],
+    ),
+    (
+        "alerts",
+        &["system", "rate"],
         &[("p50 ms", "/p50_ms"), ("p99 ms", "/p99_ms"), ("p99.9 ms", "/p999_ms"), ("max ms", "/max_ms"), ("other CPU-s", "/cpu_s/other")],
     ),
     ("loss", &["system", "killed", "rate"], &[("acknowledged", "/acked"), ("of these lost", "/lost"), ("duplicates", "/duplicates")]),

@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use engine::news2::News2;
 use engine::{Arrival, Engine, Output, Sample};
 use journal::{Event, Journal, Mode, OpenError, ReadError, Record, Start, Topic};
 use processor::objects::Objects;
 use processor::snapshots::newest_snapshot;
-use schemas::{DeviceId, EventTime, Input, Metric, Offset, Partition, PatientId, partition_of};
+use schemas::{DeviceId, EventTime, Input, Metric, Micros, Offset, Partition, PatientId, ReadingId, partition_of};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +25,8 @@ use crate::view::{Reading, interval};
 
 const LOOK: Duration = Duration::from_millis(500);
 const AGAIN: Duration = Duration::from_secs(1);
+/// How often it is looked whether an input was applied.
+const REACHED: Duration = Duration::from_millis(5);
 const NONE: i64 = i64::MIN;
 const ALL: u32 = u32::MAX;
 
@@ -236,6 +239,48 @@ impl Follower {
     }
 }
 
+/// What else may be asked of a patient.
+impl Follower {
+    async fn ask<T: Send + 'static>(&self, patient: &PatientId, ask: impl FnOnce(&Engine, &PatientId) -> T + Send + 'static) -> Result<Option<T>, JoinError> {
+        let partition = partition_of(patient.as_bytes(), self.partitions);
+        let Some(place) = lock(&self.places).get(&partition).cloned() else { return Ok(None) };
+        let patient = patient.clone();
+        spawn_blocking(move || Some(ask(&lock(&place.engine), &patient))).await
+    }
+
+    /// A reading that is shown: not voided, and not so old that it was dropped.
+    pub async fn find(&self, patient: &PatientId, reading: ReadingId) -> Result<Option<(Metric, Sample)>, JoinError> {
+        let found = self.ask(patient, move |engine, patient| {
+            Metric::ALL.into_iter().find_map(|metric| {
+                let samples = engine.samples(patient, metric, EventTime::MIN);
+                samples.into_iter().find(|sample| sample.id == reading).map(|sample| (metric, sample))
+            })
+        });
+        Ok(found.await?.flatten())
+    }
+
+    /// When the newest of a metric was measured.
+    pub async fn latest_at(&self, patient: &PatientId, metric: Metric) -> Result<Option<EventTime>, JoinError> {
+        Ok(self.ask(patient, move |engine, patient| engine.latest(patient, metric).map(|latest| latest.at)).await?.flatten())
+    }
+
+    pub async fn news2(&self, patient: &PatientId, at: EventTime, age: Micros) -> Result<News2, JoinError> {
+        let found = self.ask(patient, move |engine, patient| engine.news2(patient, at, age)).await?;
+        Ok(found.unwrap_or_else(|| News2::of(at, age, None, [None; 7])))
+    }
+
+    /// Waits until the input at `offset` is shown; `false` when that takes longer than `patience`.
+    pub async fn reached(&self, patient: &PatientId, offset: Offset, patience: Duration) -> bool {
+        let partition = partition_of(patient.as_bytes(), self.partitions);
+        let here = async {
+            while lock(&self.places).get(&partition).is_none_or(|place| place.next.load(Ordering::Acquire) <= offset.0) {
+                tokio::time::sleep(REACHED).await;
+            }
+        };
+        tokio::time::timeout(patience, here).await.is_ok()
+    }
+}
+
 impl Place {
     fn lag(&self, end: Offset) -> Duration {
         let mut complete_at = lock(&self.complete_at);
@@ -267,7 +312,9 @@ fn apply(partition: Partition, place: &Place, records: &[Record], hub: &Hub, mes
         });
         match &input {
             Input::Reading(reading) => {
-                messages.accepted(partition, record.offset, reading);
+                if !reading.typed {
+                    messages.accepted(partition, record.offset, reading);
+                }
                 *touched.entry(reading.patient.clone()).or_default() |= 1 << reading.metric.number();
                 let newest = received.entry(reading.patient.clone()).or_insert(reading.received_at);
                 *newest = (*newest).max(reading.received_at);

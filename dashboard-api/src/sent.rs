@@ -5,7 +5,7 @@ use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::header::IF_MATCH;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
-use schemas::{AlertId, PatientId};
+use schemas::{AlertId, EventTime, PatientId, ReadingId};
 use serde::de::DeserializeOwned;
 
 use crate::problem::Problem;
@@ -47,6 +47,16 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
 
 pub(crate) fn patient_id(text: &str) -> Result<PatientId, Problem> {
     PatientId::parse(text).map_err(|error| Problem::invalid(format!("the patient's id: {error}"), "use the `id` that a list of patients gives"))
+}
+
+pub(crate) fn reading_id(text: &str) -> Result<ReadingId, Problem> {
+    text.parse().map_err(|error| Problem::invalid(format!("the reading's id: {error}"), "use the `id` that stands beside the value"))
+}
+
+/// A time after `?`.
+pub(crate) fn instant(key: &str, text: Option<&str>) -> Result<Option<EventTime>, Problem> {
+    let parse = |text| EventTime::parse(text).map_err(|error| Problem::invalid(format!("`{key}`: {error}"), "write `+` as `%2B` in an address, or use Z"));
+    text.map(parse).transpose()
 }
 
 pub(crate) fn alert_id(text: &str) -> Result<AlertId, Problem> {

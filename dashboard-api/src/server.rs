@@ -111,6 +111,7 @@ pub(crate) struct App {
     pub session: Duration,
     pub repage_after: Duration,
     pub acknowledged_for: Duration,
+    pub engine: engine::Config,
     /// Ends every stream.
     pub streams: CancellationToken,
 }
@@ -187,6 +188,7 @@ impl Dashboard {
             session: config.session,
             repage_after: config.repage_after,
             acknowledged_for: config.acknowledged_for,
+            engine: config.engine,
             streams: CancellationToken::new(),
         });
         Ok(Self { tcp, tls, address, app, auditing: Box::pin(auditing), stop_auditing, watcher })

@@ -238,19 +238,12 @@ pub(crate) fn interval(settings: Option<&Settings>, metric: Metric) -> Micros {
     settings.and_then(|settings| settings.expected_interval.get(&metric).copied()).unwrap_or(default_interval(metric))
 }
 
-/// As the metric's digits say, half up.
-pub(crate) fn text(metric: Metric, value: f64) -> String {
-    let digits = metric.decimals();
-    let scale = 10_f64.powi(i32::from(digits));
-    format!("{:.*}", usize::from(digits), (value * scale + 0.5).floor() / scale)
-}
-
 impl Reading {
     pub fn new(metric: Metric, latest: &Latest, expected: Micros, silent_at: Option<Time>) -> Self {
         Self {
             metric,
             value: latest.value,
-            text: text(metric, latest.value),
+            text: metric.text(latest.value),
             unit: metric.display_unit(),
             observed_at: latest.at.into(),
             received_at: latest.received_at.into(),
@@ -266,6 +259,8 @@ impl Reading {
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SampleView {
+    /// With it the reading can be voided.
+    pub id: String,
     pub observed_at: Time,
     pub value: f64,
     pub flags: Flags,
@@ -275,7 +270,7 @@ pub(crate) struct SampleView {
 impl From<&Sample> for SampleView {
     fn from(s: &Sample) -> Self {
         let flags = flags(s.late, s.at, s.received_at, s.stamped_at, s.clock, s.typed, s.test);
-        Self { observed_at: s.at.into(), value: s.value, flags, device: s.device.to_string() }
+        Self { id: s.id.to_string(), observed_at: s.at.into(), value: s.value, flags, device: s.device.to_string() }
     }
 }
 
@@ -343,6 +338,8 @@ pub(crate) struct SettingsView {
     pub version: u64,
     pub monitored: bool,
     pub limits: BTreeMap<String, f64>,
+    /// Of the limits that end by themselves: until when.
+    pub limits_until: BTreeMap<String, Time>,
     /// 0 is on air, `null` is unknown.
     #[schema(required = true)]
     pub oxygen_l_min: Option<f64>,
@@ -372,6 +369,7 @@ impl From<&Settings> for SettingsView {
             version: s.version,
             monitored: s.monitored,
             limits: s.limits.clone(),
+            limits_until: s.limits_until.iter().map(|(name, until)| (name.clone(), Time(*until))).collect(),
             oxygen_l_min: s.oxygen_l_min,
             news2_scale: s.news2_scale,
             pauses: s.pauses.iter().map(|p| PauseView { from: p.from.into(), until: p.until.map(Time), reason: p.reason.clone() }).collect(),
@@ -672,23 +670,4 @@ pub(crate) struct PatientDelta {
     pub worst: Option<PriorityWord>,
     pub silent: bool,
     pub monitored: bool,
-    pub paused: bool,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_are_rounded_half_up_to_the_metrics_digits() {
-        for (metric, value, expected) in [
-            (Metric::Spo2, 84.5, "85"),
-            (Metric::Spo2, 83.49, "83"),
-            (Metric::Temperature, 38.0, "38.0"),
-            (Metric::Temperature, 37.25, "37.3"),
-            (Metric::Steps, 0.0, "0"),
-        ] {
-            assert_eq!(text(metric, value), expected, "{metric} {value}");
-        }
-    }
 }

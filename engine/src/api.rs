@@ -77,6 +77,8 @@ pub struct Sample {
     pub received_at: EventTime,
     pub value: f64,
     pub late: bool,
+    /// Later than the horizon: it decides nothing.
+    pub beyond: bool,
     pub test: bool,
     pub typed: bool,
     pub clock: ClockState,

@@ -7,6 +7,7 @@ use schemas::{AlertId, Arrived, Cause, EventTime, Evidence, Metric, Micros, Orig
 use serde::{Deserialize, Serialize};
 
 use crate::api::{Config, OpenAlert, Output};
+use crate::compose::{self, Silence};
 use crate::fold::{Closed, News, Row, Step};
 use crate::rules::{Rule, RuleBook, RuleKind};
 
@@ -172,7 +173,7 @@ impl Told<'_> {
             heard_at: heard,
             late: more.late,
             late_policy: rule.late,
-            pages: more.pages,
+            pages: more.pages && !rule.is_shadow(),
             readings,
             evidence: open.evidence.clone(),
             summary: open.summary.clone(),
@@ -180,6 +181,7 @@ impl Told<'_> {
             holds: more.holds,
             technical: matches!(rule.kind, RuleKind::Silent { .. }),
             settings_version: open.settings_version,
+            shadow: rule.is_shadow(),
         }));
     }
 }
@@ -217,11 +219,16 @@ impl Decide {
         let Some(rule) = book.rules.iter().find(|rule| rule.id == *id) else { return };
         let Some(decided) = self.patients.get_mut(&timer.patient) else { return };
         let settings_version = decided.settings.as_ref().map_or(0, |settings| settings.version);
+        let silence = if rule.condition.is_some() { Silence::of(book, rule, decided, Some(timer.due)) } else { Silence::default() };
         let Some(state) = decided.rules.get_mut(id) else { return };
         if state.due != Some(timer.due) {
             return;
         }
         state.due = None;
+        if silence.now {
+            // raised when it is no longer silenced, if it is still so
+            return;
+        }
         let at = timer.due.as_event();
         match &rule.kind {
             RuleKind::Silent { after, metric } => {
@@ -259,6 +266,7 @@ impl Decide {
                 state.open = Some(open);
             }
         }
+        self.supersede(book, rule, &timer.patient, timer.due, told);
     }
 
     /// Applies one input's rows, in the order of rules and times, after its timers.
@@ -271,10 +279,42 @@ impl Decide {
                 group.push(next);
             }
             let Some(rule) = book.rules.get(index) else { continue };
-            let state = self.patients.entry(patient.clone()).or_default().rules.entry(rule.id.clone()).or_default();
-            apply(config, rule, state, &group, step.clock, told);
-            let due = state.pending.map(|pending| Arrived(pending.heard.0.saturating_add(rule.hold.0)));
+            let decided = self.patients.entry(patient.clone()).or_default();
+            let silence = if rule.condition.is_some() { Silence::of(book, rule, decided, None) } else { Silence::default() };
+            let state = decided.rules.entry(rule.id.clone()).or_default();
+            let before = state.open.is_some();
+            apply(config, rule, state, &group, &silence, step.clock, told);
+            let due = state.pending.filter(|_| !silence.now).and_then(|pending| compose::due(rule, &state.rows, &pending));
             set_timer(&mut self.timers, state, &patient, &rule.id, due);
+            match (before, state.open.is_some()) {
+                (false, true) => self.supersede(book, rule, &patient, step.clock, told),
+                (true, false) => self.release(book, rule, &patient, step.clock),
+                _ => {}
+            }
+        }
+    }
+
+    /// A more urgent alert of the same condition takes the place of those that are open.
+    fn supersede(&mut self, book: &RuleBook, rule: &Rule, patient: &PatientId, clock: Arrived, told: &mut Told<'_>) {
+        let Some(decided) = self.patients.get_mut(patient).filter(|_| rule.condition.is_some()) else { return };
+        for inferior in compose::inferiors(book, rule) {
+            let Some(state) = decided.rules.get_mut(&inferior.id) else { continue };
+            set_timer(&mut self.timers, state, patient, &inferior.id, None);
+            if let Some(open) = compose::superseded(state) {
+                let reason = format!("superseded by {}", rule.id);
+                told.transition(TransitionKind::Withdrawn, inferior, patient, &open, clock.as_event(), clock, 0, &More { reason: &reason, ..More::PLAIN });
+            }
+        }
+    }
+
+    /// It is over: what it silenced and what is still pending is raised by the clock, if nothing more is heard.
+    fn release(&mut self, book: &RuleBook, rule: &Rule, patient: &PatientId, clock: Arrived) {
+        let Some(decided) = self.patients.get_mut(patient).filter(|_| rule.condition.is_some()) else { return };
+        for inferior in compose::inferiors(book, rule) {
+            let silence = Silence::of(book, inferior, decided, None);
+            let Some(state) = decided.rules.get_mut(&inferior.id).filter(|_| !silence.now) else { continue };
+            let due = state.pending.and_then(|pending| compose::due(inferior, &state.rows, &pending)).map(|due| due.max(clock));
+            set_timer(&mut self.timers, state, patient, &inferior.id, due);
         }
     }
 
@@ -319,6 +359,9 @@ impl Decide {
                     if let Some(mut state) = self.patients.get_mut(patient).and_then(|d| d.rules.remove(&rule.id)) {
                         set_timer(&mut self.timers, &mut state, patient, &rule.id, None);
                     }
+                } else if new.rules.iter().any(|n| n.id == rule.id && n.state != rule.state) {
+                    // who did not see it in the shadow is to hear of it now, and the other way round
+                    self.withdraw(rule, patient, "the rule's state changed", clock, told);
                 } else if changed.contains(&rule.id)
                     && let Some(state) = self.patients.get_mut(patient).and_then(|d| d.rules.get_mut(&rule.id))
                 {
@@ -412,6 +455,7 @@ impl Decide {
         let Some(decided) = self.patients.get(patient) else { return Vec::new() };
         book.rules
             .iter()
+            .filter(|rule| !rule.is_shadow())
             .filter_map(|rule| {
                 let open = decided.rules.get(&rule.id)?.open.as_ref()?;
                 Some(OpenAlert {
@@ -458,12 +502,7 @@ fn summary(rule: &Rule, evidence: &[Evidence], span: Micros) -> String {
     let mut parts = Vec::new();
     for (column, evidence) in predicate.columns.iter().zip(evidence) {
         let Some(value) = evidence.value else { continue };
-        match &column.source {
-            crate::rules::Source::Windowed { metric, .. } => {
-                parts.push(format!("{} {value:.*} {}", metric.label(), usize::from(metric.decimals()), metric.display_unit()));
-            }
-            crate::rules::Source::Limit { .. } => parts.push(format!("limit {value}")),
-        }
+        parts.extend(column.source.words(value));
     }
     parts.dedup();
     if span >= Micros::seconds(60) {
@@ -473,7 +512,7 @@ fn summary(rule: &Rule, evidence: &[Evidence], span: Micros) -> String {
 }
 
 /// One rule, one patient, one input: the rows it looks at, in the order of their times.
-fn apply(config: &Config, rule: &Rule, state: &mut RuleState, group: &[(&Row, &Answer)], clock: Arrived, told: &mut Told<'_>) {
+fn apply(config: &Config, rule: &Rule, state: &mut RuleState, group: &[(&Row, &Answer)], silence: &Silence, clock: Arrived, told: &mut Told<'_>) {
     let newest = state.rows.last_key_value().map(|(at, _)| *at);
     let Some((last, last_said)) = group.last().copied() else { return };
     let patient = last.patient.clone();
@@ -487,7 +526,7 @@ fn apply(config: &Config, rule: &Rule, state: &mut RuleState, group: &[(&Row, &A
         amend(rule, state, row, said, clock, &patient, told);
     }
     if !behind.is_empty() {
-        late_stretches(rule, state, group, &behind, clock, &patient, told);
+        late_stretches(rule, state, group, &behind, silence, clock, &patient, told);
         state.pending = running(state);
         let shows = |pending: &Pending| group.iter().find(|(row, _)| row.at == pending.row).map(|(row, _)| evidence(rule, row));
         if let Some(evidence) = state.pending.as_ref().and_then(shows) {
@@ -495,11 +534,11 @@ fn apply(config: &Config, rule: &Rule, state: &mut RuleState, group: &[(&Row, &A
         }
     }
     if last.decides {
-        forward(rule, state, last, *last_said, clock, told);
+        forward(rule, state, last, *last_said, silence, clock, told);
     } else {
         state.pending = None;
     }
-    if rule.hold == Micros::ZERO {
+    if !compose::waits(rule) && !silence.now {
         state.pending = None;
     }
     let oldest = last.at - config.horizon - crate::rules::MAX_WIDTH;
@@ -571,7 +610,17 @@ fn running(state: &RuleState) -> Option<Pending> {
 }
 
 /// SEMANTICS 14: stretches that the rows behind the frontier now show, that are over, and that nobody was told.
-fn late_stretches(rule: &Rule, state: &mut RuleState, group: &[(&Row, &Answer)], behind: &[i64], clock: Arrived, patient: &PatientId, told: &mut Told<'_>) {
+#[allow(clippy::too_many_arguments)]
+fn late_stretches(
+    rule: &Rule,
+    state: &mut RuleState,
+    group: &[(&Row, &Answer)],
+    behind: &[i64],
+    silence: &Silence,
+    clock: Arrived,
+    patient: &PatientId,
+    told: &mut Told<'_>,
+) {
     let Some((last, _)) = group.last() else { return };
     if state.open.is_some() {
         return;
@@ -591,7 +640,7 @@ fn late_stretches(rule: &Rule, state: &mut RuleState, group: &[(&Row, &Answer)],
         match said.when {
             Some(true) => {
                 let start = *since.get_or_insert(*at);
-                if at - start >= rule.hold.0 {
+                if compose::met(rule, &state.rows, EventTime(start), EventTime(*at)) {
                     raised = Some(*at);
                 }
             }
@@ -628,7 +677,7 @@ fn late_stretches(rule: &Rule, state: &mut RuleState, group: &[(&Row, &Answer)],
             settings_version: row.map_or(0, |row| row.settings_version),
         };
         let recent = clock.as_event() - EventTime(ended) < LATE_PAGES || rule.late == schemas::LatePolicy::Page;
-        let pages = recent && !last.paused;
+        let pages = recent && !last.paused && !silence.covers(since, ended);
         let more = More { late: true, pages, ..More::PLAIN };
         told.transition(TransitionKind::Raised, rule, patient, &open, EventTime(up), clock, readings, &more);
         told.transition(TransitionKind::Cleared, rule, patient, &open, EventTime(ended), clock, readings, &more);
@@ -637,7 +686,7 @@ fn late_stretches(rule: &Rule, state: &mut RuleState, group: &[(&Row, &Answer)],
 }
 
 /// The newest row decides.
-fn forward(rule: &Rule, state: &mut RuleState, row: &Row, said: Answer, clock: Arrived, told: &mut Told<'_>) {
+fn forward(rule: &Rule, state: &mut RuleState, row: &Row, said: Answer, silence: &Silence, clock: Arrived, told: &mut Told<'_>) {
     let patient = &row.patient;
     if let Some(open) = &state.open {
         if said.0 != Some(true) && said.1 == Some(true) {
@@ -656,7 +705,7 @@ fn forward(rule: &Rule, state: &mut RuleState, row: &Row, said: Answer, clock: A
             let pending = state.pending.get_or_insert(Pending { since: row.at, heard: clock, row: row.at });
             pending.row = row.at;
             let pending = *pending;
-            if row.at - pending.since >= rule.hold {
+            if !silence.now && compose::met(rule, &state.rows, pending.since, row.at) {
                 let open = Open {
                     alert: told.alert(patient, rule, state, row.at),
                     row: row.at,

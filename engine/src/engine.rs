@@ -5,6 +5,7 @@ use schemas::{Arrived, Cause, EventTime, Input, Metric, Offset, PatientId, Setti
 use crate::api::{Arrival, Breach, Config, Latest, OpenAlert, Output, Sample, SnapshotError, Stats};
 use crate::decide::{Decide, Told};
 use crate::fold::{Fold, Step};
+use crate::panes::Day;
 use crate::rules::{RuleBook, RuleKind, Source, compile};
 use crate::series::evaluate;
 use crate::snapshot;
@@ -31,6 +32,15 @@ impl Engine {
             toml: String::new(),
             stats: Stats::default(),
         }
+    }
+
+    /// One that decides by these rules from `since` on, as if they had come in a rule set.
+    pub(crate) fn with_rules(config: Config, book: RuleBook, since: EventTime) -> Self {
+        let mut engine = Self::new(config);
+        engine.decide.version = 1;
+        engine.decide.activated = book.rules.iter().map(|rule| (rule.id.clone(), since)).collect();
+        engine.book = book;
+        engine
     }
 
     /// # Errors
@@ -188,12 +198,21 @@ impl Engine {
             received_at: s.received_at,
             value: s.value,
             late: s.late,
+            beyond: s.beyond,
             test: s.test,
             typed: s.typed,
             clock: s.clock,
             device: s.device.clone(),
         })
         .collect()
+    }
+
+    /// The calendar days of the zone of the rules that begin in `[from, now]`, oldest first; days without a reading are left out.
+    pub fn days(&self, patient: &PatientId, metric: Metric, from: EventTime) -> Vec<Day> {
+        let Some(folded) = self.fold.patients.get(patient) else { return Vec::new() };
+        let pauses = folded.settings.as_deref().map_or(&[][..], |s| &s.pauses);
+        let days = folded.series.get(&metric).and_then(|series| series.days(&self.book.zone, from, EventTime::MAX, pauses));
+        days.unwrap_or_default()
     }
 
     pub fn latest(&self, patient: &PatientId, metric: Metric) -> Option<Latest> {
@@ -220,13 +239,13 @@ impl Engine {
     /// The most urgent open alert that looks at this metric, with its limit for this patient.
     fn breach(&self, patient: &PatientId, metric: Metric) -> Option<Breach> {
         let decided = self.decide.patients.get(patient)?;
-        let open = |rule: &&crate::rules::Rule| decided.rules.get(&rule.id).is_some_and(|state| state.open.is_some());
+        let open = |rule: &&crate::rules::Rule| !rule.is_shadow() && decided.rules.get(&rule.id).is_some_and(|state| state.open.is_some());
         let rules = self.book.rules.iter().filter(|rule| rule.metrics().contains(&metric) && matches!(rule.kind, RuleKind::Predicate(_)));
         let rule = rules.filter(open).max_by_key(|rule| rule.priority)?;
         let RuleKind::Predicate(predicate) = &rule.kind else { return None };
         let limit = predicate.columns.iter().find_map(|column| match &column.source {
-            Source::Limit { name, default } => Some(self.settings(patient).and_then(|s| s.limits.get(name).copied()).unwrap_or(*default)),
-            Source::Windowed { .. } => None,
+            Source::Limit { name, default } => Some(self.settings(patient).and_then(|s| s.limit(name, self.clock().as_event())).unwrap_or(*default)),
+            _ => None,
         });
         Some(Breach { rule: rule.id.clone(), limit, priority: rule.priority })
     }
@@ -234,7 +253,7 @@ impl Engine {
     /// Of the `silent` rules of this metric: when the first raises if nothing is heard before, or when it was raised; whether it is open.
     pub fn silence(&self, patient: &PatientId, metric: Metric) -> Option<(Arrived, bool)> {
         let decided = self.decide.patients.get(patient)?;
-        let silent = self.book.rules.iter().filter(|rule| matches!(rule.kind, RuleKind::Silent { metric: of, .. } if of == metric));
+        let silent = self.book.rules.iter().filter(|rule| matches!(rule.kind, RuleKind::Silent { metric: of, .. } if of == metric) && !rule.is_shadow());
         let states = silent.filter_map(|rule| decided.rules.get(&rule.id));
         let due = |state: &crate::decide::RuleState| match &state.open {
             Some(open) => Some((Arrived(open.raised_at.0), true)),

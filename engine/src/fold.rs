@@ -6,7 +6,7 @@ use std::sync::Arc;
 use schemas::{Arrived, EventTime, Input, Metric, Micros, PatientId, Reading, Settings, Void};
 
 use crate::api::{Arrival, Config, Stats};
-use crate::rules::{MAX_WIDTH, Rule, RuleBook, RuleKind, Source};
+use crate::rules::{MAX_WIDTH, Rule, RuleBook, RuleKind};
 use crate::series::{Kept, Series};
 
 /// What `vigil.windows` is told, but for its cause.
@@ -144,10 +144,8 @@ impl Fold {
             kept.value = reading.value;
             kept.arrived = arrival.arrived_at;
             kept.received_at = reading.received_at;
-            let (at, beyond) = (kept.at, kept.beyond || frontier.is_some_and(|frontier| frontier - kept.at > config.horizon));
-            if !beyond {
-                self.changed(config, book, &reading.patient, reading.metric, at, step);
-            }
+            let (at, answers) = (kept.at, !kept.beyond);
+            self.amended(config, book, &reading.patient, reading.metric, place, at, answers, step);
             return;
         }
         let behind = frontier.is_some_and(|frontier| reading.at < frontier);
@@ -179,7 +177,8 @@ impl Fold {
         let newer = frontier.is_none_or(|frontier| reading.at > frontier);
         if newer {
             series.frontier = Some(reading.at);
-            series.evict(config.horizon + MAX_WIDTH + config.window);
+            let pauses = folded.settings.as_deref().map_or(&[][..], |s| &s.pauses);
+            series.evict(config.horizon + MAX_WIDTH + config.window, &book.zone, pauses);
             if !reading.test && !voided {
                 step.news = News::Heard(reading.patient.clone(), reading.metric, reading.at.min(clock.as_event()));
             }
@@ -204,13 +203,25 @@ impl Fold {
             return;
         }
         let series = folded.series.entry(void.metric).or_default();
-        let frontier = series.frontier;
-        let Some(kept) = series.find(void.reading).and_then(|place| series.samples.get_mut(place)) else { return };
+        let Some(place) = series.find(void.reading) else { return };
+        let Some(kept) = series.samples.get_mut(place) else { return };
         stats.voided += u64::from(voided);
         kept.voided = voided;
-        let (at, beyond) = (kept.at, kept.beyond || frontier.is_some_and(|frontier| frontier - kept.at > config.horizon));
-        if !beyond {
-            self.changed(config, book, &void.patient, void.metric, at, step);
+        let (at, answers) = (kept.at, !kept.beyond);
+        self.amended(config, book, &void.patient, void.metric, place, at, answers, step);
+    }
+
+    /// A reading that was there already says something else now. Beyond the horizon it changes only its day, as long as it has not settled.
+    #[allow(clippy::too_many_arguments)]
+    fn amended(&mut self, config: &Config, book: &RuleBook, patient: &PatientId, metric: Metric, place: usize, at: EventTime, answers: bool, step: &mut Step) {
+        let Some(folded) = self.patients.get(patient) else { return };
+        let Some(series) = folded.series.get(&metric).filter(|_| answers) else { return };
+        if series.frontier.is_none_or(|frontier| frontier - at <= config.horizon) {
+            self.changed(config, book, patient, metric, at, step);
+        } else if place >= series.settled {
+            for (index, rule) in touched(book, metric).filter(|(_, rule)| rule.looks_at_days()) {
+                rows(folded, patient, index, rule, rule_frontier(folded, rule).into_iter().collect(), step);
+            }
         }
     }
 
@@ -239,6 +250,16 @@ impl Fold {
                 frontier_row(config, self.clock, folded, patient, index, rule, step);
             }
         }
+    }
+
+    /// The rule's frontier, and the row there: none where nothing is looked at.
+    pub fn deciding_row(&self, book: &RuleBook, patient: &PatientId, index: usize) -> (Option<EventTime>, Option<Row>) {
+        let Some((folded, rule)) = self.patients.get(patient).zip(book.rules.get(index)) else { return (None, None) };
+        let Some(frontier) = rule_frontier(folded, rule) else { return (None, None) };
+        let (offset, origin) = (schemas::Offset(0), schemas::Origin::Tick);
+        let mut step = Step { offset, origin, clock: self.clock, idle: Vec::new(), windows: Vec::new(), rows: Vec::new(), news: News::Nothing };
+        rows(folded, patient, index, rule, [frontier].into(), &mut step);
+        (Some(frontier), step.rows.pop())
     }
 
     /// SEMANTICS 2: what happened at `at` changed: its window, and every row that could see it.
@@ -364,14 +385,10 @@ fn rows(folded: &Folded, patient: &PatientId, index: usize, rule: &Rule, times: 
         let columns = predicate
             .columns
             .iter()
-            .map(|column| match &column.source {
-                Source::Limit { name, default } => Some(settings.and_then(|s| s.limits.get(name).copied()).unwrap_or(*default)),
-                Source::Windowed { function, metric, width } => {
-                    let series = folded.series.get(metric)?;
-                    let (value, n) = series.function(*function, at, *width, rule.needs, pauses);
-                    readings = readings.max(n);
-                    value
-                }
+            .map(|column| {
+                let (value, n) = crate::columns::value(&column.source, folded, at, rule.needs);
+                readings = readings.max(n);
+                value
             })
             .collect();
         let settings_version = settings.map_or(0, |s| s.version);

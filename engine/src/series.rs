@@ -4,7 +4,9 @@ use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, RecordBatch};
 use schemas::{Arrived, ClockState, DeviceId, EventTime, Micros, Pause, ReadingId};
 use std::sync::Arc;
 
+use crate::panes::{self, Day, Panes};
 use crate::rules::{Function, Predicate, Source};
+use crate::zone::Zone;
 
 /// One reading as it is kept. `voided` ones stay so that a resend is known.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +34,9 @@ pub(crate) struct Series {
     /// By (at, offset).
     pub samples: Vec<Kept>,
     pub frontier: Option<EventTime>,
+    /// Those that have settled into `panes` without being dropped yet; they come first in `samples`.
+    pub settled: usize,
+    pub panes: Panes,
 }
 
 impl Series {
@@ -42,6 +47,8 @@ impl Series {
 
     pub fn insert(&mut self, kept: Kept) {
         let place = self.samples.partition_point(|s| (s.at, s.offset) <= (kept.at, kept.offset));
+        // beyond the horizon, and in no answer
+        self.settled += usize::from(place < self.settled);
         self.samples.insert(place, kept);
     }
 
@@ -62,7 +69,7 @@ impl Series {
     /// `f(m, w)` at `t` and on how many readings it rests; `needs` fewer samples are no evidence. What was measured in a pause and what a
     /// device under test says are not looked at.
     pub fn function(&self, function: Function, t: EventTime, width: Micros, needs: u32, pauses: &[Pause]) -> (Option<f64>, u32) {
-        let samples: Vec<&Kept> = self.within(t - width, t).filter(|s| !s.test && !pauses.iter().any(|pause| pause.covers(s.at))).collect();
+        let samples: Vec<&Kept> = self.within(t - width, t).filter(|s| counts(s, pauses)).collect();
         let n = samples.len();
         let count = u32::try_from(n).unwrap_or(u32::MAX);
         if function == Function::Samples {
@@ -81,27 +88,64 @@ impl Series {
             Function::Highest => highest(),
             Function::Spread => highest().zip(lowest()).map(|(high, low)| high - low),
             Function::Slope => slope(&samples),
-            Function::Samples => None,
+            Function::Baseline | Function::Samples => None,
         };
         (value, count)
     }
 
-    /// Drops what no row can look back on any more, but keeps the last 32.
-    pub fn evict(&mut self, keep: Micros) {
+    /// The newest that a function looks at, measured in `(t − width, t]`.
+    pub fn newest(&self, t: EventTime, width: Micros, pauses: &[Pause]) -> Option<&Kept> {
+        self.within(t - width, t).rev().find(|s| !s.test && !pauses.iter().any(|pause| pause.covers(s.at)))
+    }
+
+    /// `f(m, w)` at `t` for a width in days, and on how many readings it rests.
+    pub fn over_days(&self, function: Function, t: EventTime, width: u32, zone: &Zone, needs: u32, pauses: &[Pause]) -> (Option<f64>, u32) {
+        let from = panes::begin(function, zone, t, width);
+        match self.days(zone, from, t, pauses) {
+            Some(days) => panes::function(function, &days, width, zone.day_of(t), needs),
+            None => (None, 0),
+        }
+    }
+
+    /// The days that begin in `[from, t]`, up to `t`.
+    pub fn days(&self, zone: &Zone, from: EventTime, t: EventTime, pauses: &[Pause]) -> Option<Vec<Day>> {
+        let open = self.samples.get(self.settled..).unwrap_or_default();
+        let first = open.partition_point(|s| s.at < from);
+        let until = open.partition_point(|s| s.at <= t).max(first);
+        let samples = open.get(first..until).unwrap_or_default().iter().filter(|s| counts(s, pauses));
+        self.panes.days(zone, from, t, samples.map(|s| (s.at, s.value)))
+    }
+
+    /// Settles and drops what no row can look back on any more, but keeps the last 32.
+    pub fn evict(&mut self, keep: Micros, zone: &Zone, pauses: &[Pause]) {
         let Some(frontier) = self.frontier else { return };
         let old = self.samples.partition_point(|s| s.at < frontier - keep);
         let surplus = old.min(self.samples.len().saturating_sub(32));
+        for kept in self.samples.get(self.settled..surplus).unwrap_or_default().iter().filter(|s| counts(s, pauses)) {
+            self.panes.settle(zone, kept.at, kept.value);
+        }
+        self.settled = self.settled.max(surplus);
         if surplus > 64 || (surplus > 0 && surplus == self.samples.len()) {
             self.samples.drain(..surplus);
+            self.settled -= surplus;
         }
     }
 }
 
-/// Least squares, per hour; needs two times.
+/// What a function looks at: nothing that was voided, came beyond the horizon, is of a device under test, or was measured in a pause.
+fn counts(kept: &Kept, pauses: &[Pause]) -> bool {
+    !kept.voided && !kept.beyond && !kept.test && !pauses.iter().any(|pause| pause.covers(kept.at))
+}
+
+/// Per hour; needs two times.
 fn slope(samples: &[&Kept]) -> Option<f64> {
     let first = samples.first()?.at;
-    let n = samples.len() as f64;
-    let points: Vec<(f64, f64)> = samples.iter().map(|s| ((s.at - first).0 as f64 / 3.6e9, s.value)).collect();
+    least_squares(&samples.iter().map(|s| ((s.at - first).0 as f64 / 3.6e9, s.value)).collect::<Vec<_>>())
+}
+
+/// The slope of the line through `points`; `None` if they stand at one place.
+pub(crate) fn least_squares(points: &[(f64, f64)]) -> Option<f64> {
+    let n = points.len() as f64;
     let mx = points.iter().map(|p| p.0).sum::<f64>() / n;
     let my = points.iter().map(|p| p.1).sum::<f64>() / n;
     let xx = points.iter().map(|p| (p.0 - mx) * (p.0 - mx)).sum::<f64>();

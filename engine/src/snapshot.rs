@@ -16,11 +16,12 @@ use crate::api::{Config, SnapshotError, Stats};
 use crate::decide::{RuleState, Timer};
 use crate::engine::Engine;
 use crate::fold::Windows;
+use crate::panes::Panes;
 use crate::series::{Kept, Series};
 
 const MAGIC: &[u8; 8] = b"VIGILSNP";
 /// Counts up when the bytes change their meaning.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const HEAD: usize = 8 + 4 + 8 + 8;
 
 #[derive(Serialize, Deserialize)]
@@ -45,6 +46,8 @@ struct Patient {
     settings: Option<Vec<u8>>,
     frontiers: BTreeMap<u32, i64>,
     windows: BTreeMap<u32, Windows>,
+    /// Days, and how many of the samples have settled into them.
+    panes: BTreeMap<u32, (usize, Panes)>,
     voids: Vec<(ReadingId, i64)>,
     rules: Vec<(RuleId, RuleState)>,
     news: BTreeMap<u32, i64>,
@@ -85,6 +88,7 @@ fn header(engine: &Engine) -> Header {
             id: id.clone(),
             settings: folded.settings.as_ref().map(|settings| Input::Settings(settings.as_ref().clone()).encode().to_vec()),
             frontiers: folded.series.iter().filter_map(|(metric, series)| Some((metric.number(), series.frontier?.0))).collect(),
+            panes: folded.series.into_iter().map(|(metric, series)| (metric.number(), (series.settled, series.panes))).collect(),
             windows: folded.windows.into_iter().map(|(metric, windows)| (metric.number(), windows)).collect(),
             voids: folded.voids.into_iter().map(|(id, at)| (id, at.0)).collect(),
             rules: decided.rules.into_iter().collect(),
@@ -227,7 +231,11 @@ fn restore_patient(engine: &mut Engine, patient: Patient) -> Result<(), Snapshot
         decided.settings = Some(settings);
     }
     for (number, frontier) in patient.frontiers {
-        folded.series.insert(metric(number)?, Series { samples: Vec::new(), frontier: Some(EventTime(frontier)) });
+        folded.series.insert(metric(number)?, Series { frontier: Some(EventTime(frontier)), ..Series::default() });
+    }
+    for (number, (settled, panes)) in patient.panes {
+        let series = folded.series.entry(metric(number)?).or_default();
+        (series.settled, series.panes) = (settled, panes);
     }
     for (number, windows) in patient.windows {
         let metric = metric(number)?;

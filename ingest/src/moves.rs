@@ -153,7 +153,7 @@ struct Wanted<'a> {
 
 impl Wanted<'_> {
     fn is_wanted(&self, reading: &Reading) -> bool {
-        self.since.get(&reading.device).is_some_and(|since| reading.at >= *since)
+        !reading.typed && self.since.get(&reading.device).is_some_and(|since| reading.at >= *since)
     }
 
     fn input(&mut self, record: &Record) {

@@ -1,7 +1,7 @@
 //! FHIR R4: an Observation or a Bundle of them. Every component is an entry of its own; what stands around them (a Patient, a Device) is not
 //! read, because the topic names the device and the registry the patient.
 
-use schemas::{EventTime, Metric, Reason};
+use schemas::{Acvpu, EventTime, Metric, Reason};
 use serde_json::{Map, Value, json};
 
 use crate::parsed::{self, AROUND, Entry, Parsed, Read, Refused, Source, Stamp, cut};
@@ -141,8 +141,12 @@ fn understood(part: &Object) -> Result<(), Refused> {
 }
 
 fn codings(part: &Object) -> impl Iterator<Item = (&str, &str)> {
-    let codings = part.get("code").and_then(|code| code.get("coding")).and_then(Value::as_array);
-    codings.into_iter().flatten().map(|coding| {
+    part.get("code").into_iter().flat_map(codings_of)
+}
+
+/// The system and code of each coding of a concept.
+fn codings_of(concept: &Value) -> impl Iterator<Item = (&str, &str)> {
+    concept.get("coding").and_then(Value::as_array).into_iter().flatten().map(|coding| {
         let text = |key| coding.get(key).and_then(Value::as_str).unwrap_or_default();
         (text("system"), text("code"))
     })
@@ -186,6 +190,9 @@ fn quantity(part: &Object, metric: Metric) -> Result<(f64, Unit), Refused> {
         let why = coded.or_else(|| reason.get("text")).and_then(Value::as_str).unwrap_or("unknown");
         return Err(Refused::not_measured(metric, format!("dataAbsentReason {}", cut(why))));
     }
+    if let (Metric::Consciousness, Some(concept)) = (metric, part.get("valueCodeableConcept")) {
+        return level(concept);
+    }
     let Some(quantity) = part.get("valueQuantity").and_then(Value::as_object) else {
         let other = part.keys().find(|key| key.starts_with("value"));
         return Err(match other {
@@ -206,6 +213,37 @@ fn quantity(part: &Object, metric: Metric) -> Result<(f64, Unit), Refused> {
         parsed::code_allows(code, metric, &unit.ours)?;
     }
     Ok((sent, unit))
+}
+
+/// A coded answer, as the number of its level. All codes that are known must mean the same.
+fn level(concept: &Value) -> Result<(f64, Unit), Refused> {
+    let metric = Metric::Consciousness;
+    let mut found: Option<(Acvpu, &str)> = None;
+    for (system, code) in codings_of(concept) {
+        let level = match system {
+            SNOMED => Acvpu::from_snomed(code),
+            LOINC => Acvpu::from_loinc(code),
+            _ => None,
+        };
+        let Some(level) = level else { continue };
+        match found {
+            Some((other, first)) if other != level => {
+                let detail = format!("{metric}: its codes disagree: {} is {other}, {} is {level}; send one", cut(first), cut(code));
+                return Err(Refused(Reason::NotANumber, detail));
+            }
+            _ => found = Some((level, code)),
+        }
+    }
+    if let Some((level, code)) = found {
+        return Ok((level.value(), Unit { sent: code.to_owned(), ours: metric.codes().ucum.to_owned() }));
+    }
+    let codes: Vec<String> = codings_of(concept).map(|(_, code)| cut(code)).take(4).collect();
+    let detail = format!(
+        "{metric}: `{}` is no answer that is read; send SNOMED 248234008 (alert), 130987000 (acute confusion), 300202002 (voice), 450847001 (pain) or \
+         422768004 (unresponsive)",
+        codes.join(", ")
+    );
+    Err(Refused(Reason::NotANumber, detail))
 }
 
 fn unit(quantity: &Object, metric: Metric) -> Result<Unit, Refused> {

@@ -41,7 +41,7 @@ pub struct RawFile {
 }
 
 /// `inputs`, for `vigil.inputs`.
-fn folder(topic: Topic) -> &'static str {
+pub(crate) fn folder(topic: Topic) -> &'static str {
     topic.name().trim_start_matches("vigil.")
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn name(topic: Topic, partition: Partition, first: Offset, arrived: A
     format!("raw/{}/date={date}/{partition}-{:020}.parquet", folder(topic), first.0)
 }
 
-fn parse(name: &str) -> Option<RawFile> {
+pub(crate) fn parse(name: &str) -> Option<RawFile> {
     let (folder, file) = name.rsplit_once('/')?;
     let date = folder.rsplit_once("/date=")?.1;
     let (partition, first) = file.strip_suffix(".parquet")?.split_once('-')?;

@@ -10,6 +10,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod archive;
+pub mod backtest;
 pub mod lake;
 pub mod metrics;
 pub mod objects;

@@ -95,6 +95,7 @@ impl Worker {
             holds: true,
             technical: true,
             settings_version: 0,
+            shadow: false,
         };
         let cleared = Transition {
             cause: Cause { offset: last, ordinal: u32::MAX },

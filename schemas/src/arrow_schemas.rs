@@ -78,6 +78,7 @@ pub fn alerts_schema() -> SchemaRef {
         ("late", DataType::Boolean),
         ("pages", DataType::Boolean),
         ("technical", DataType::Boolean),
+        ("shadow", DataType::Boolean),
     ])
 }
 

@@ -108,6 +108,8 @@ pub struct Settings {
     pub monitored: bool,
     /// `spo2.low` → 88.
     pub limits: BTreeMap<String, f64>,
+    /// Of those that end by themselves: until when, in event time.
+    pub limits_until: BTreeMap<String, EventTime>,
     /// `Some(0.0)` is on air; `None` is unknown.
     pub oxygen_l_min: Option<f64>,
     /// 1 or 2 (2 only on a clinician's documented target of 88–92 %).
@@ -262,12 +264,19 @@ impl Reading {
 }
 
 impl Settings {
+    /// The patient's own limit of that name for what was measured at `at`; `None`: the rule's default counts.
+    pub fn limit(&self, name: &str, at: EventTime) -> Option<f64> {
+        let over = self.limits_until.get(name).is_some_and(|until| at >= *until);
+        self.limits.get(name).copied().filter(|_| !over)
+    }
+
     fn to_pb(&self) -> pb::Settings {
         pb::Settings {
             patient: self.patient.to_string(),
             version: self.version,
             monitored: self.monitored,
             limits: self.limits.clone(),
+            limits_until: self.limits_until.iter().map(|(name, until)| (name.clone(), until.0)).collect(),
             oxygen_l_min: self.oxygen_l_min,
             news2_scale: u32::from(self.news2_scale),
             pauses: self.pauses.iter().map(|p| pb::Pause { from: p.from.0, until: p.until.map_or(0, |until| until.0), reason: p.reason.clone() }).collect(),
@@ -283,6 +292,7 @@ impl Settings {
             version: s.version,
             monitored: s.monitored,
             limits: s.limits,
+            limits_until: s.limits_until.into_iter().map(|(name, until)| (name, EventTime(until))).collect(),
             oxygen_l_min: s.oxygen_l_min,
             news2_scale: if s.news2_scale == 2 { 2 } else { 1 },
             pauses: s
@@ -349,6 +359,7 @@ mod tests {
                 version: 3,
                 monitored: true,
                 limits: [("spo2.low".to_owned(), 88.0)].into(),
+                limits_until: [("spo2.low".to_owned(), EventTime(11))].into(),
                 oxygen_l_min: Some(0.0),
                 news2_scale: 2,
                 pauses: vec![Pause { from: EventTime(1), until: None, reason: "bath".to_owned() }],

@@ -10,6 +10,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::Acvpu;
+
 /// A vital sign or what stands beside one. The numbers are on the wire: never change or reuse one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
@@ -24,8 +26,9 @@ pub enum Metric {
     Weight = 8,
     Glucose = 9,
     Steps = 10,
+    /// Supplemental oxygen: 0 is on air.
     OxygenFlow = 11,
-    /// ACVPU: 0 alert, 1 new confusion, 2 voice, 3 pain, 4 unresponsive.
+    /// The number of an [`Acvpu`].
     Consciousness = 12,
     Battery = 13,
     /// No vital sign: 1 and 0 in turn, by which Vigil hears whether its own evaluation lives. No device may send it.
@@ -60,6 +63,9 @@ const fn unit(name: &'static str) -> Unit {
 const fn scaled(name: &'static str, scale: f64) -> Unit {
     Unit { name, scale, shift: 0.0 }
 }
+
+/// What a conversion of units or the binary form of a decimal number may be off by, in the last digit that is shown.
+const ROUNDING: f64 = 1e-9;
 
 struct Entry {
     metric: Metric,
@@ -217,7 +223,8 @@ static ENTRIES: [Entry; 14] = [
         metric: Metric::Consciousness,
         name: "consciousness",
         label: "Consciousness",
-        codes: Codes { loinc: &["67775-7"], ucum: "{ACVPU}", mdc: &[], snomed: &[] },
+        // the observable of NEWS2 is of SNOMED's UK edition; 80288-4 has a list of its own, of which only ACVPU's answers are read
+        codes: Codes { loinc: &["67775-7", "80288-4"], ucum: "{ACVPU}", mdc: &[], snomed: &["1104441000000107"] },
         display_unit: "ACVPU",
         decimals: 0,
         plausible: (0.0, 4.0),
@@ -307,6 +314,18 @@ impl Metric {
     /// Digits after the point, wherever a value is shown.
     pub fn decimals(self) -> u8 {
         self.entry().decimals
+    }
+    /// Rounded half up to the metric's digits, as a person rounds the decimal number: 38.05 is 38.1, whatever its nearest binary fraction is.
+    pub fn rounded(self, value: f64) -> f64 {
+        let scale = 10_f64.powi(i32::from(self.decimals()));
+        (value * scale + 0.5 + ROUNDING).floor() / scale
+    }
+    /// For people, without the unit: `84`, `38.1`, `A`.
+    pub fn text(self, value: f64) -> String {
+        match Acvpu::from_value(value) {
+            Some(level) if self == Self::Consciousness => level.to_string(),
+            _ => format!("{:.*}", usize::from(self.decimals()), self.rounded(value)),
+        }
     }
     /// Bounds of measurement, inclusive, in the metric's own unit.
     pub fn plausible(self) -> (f64, f64) {
@@ -508,6 +527,34 @@ mod tests {
             let got = metric.convert(value, Some(unit)).unwrap();
             assert!((got - expected).abs() < 1e-6, "{metric} {value} {unit}: {got}");
         }
+    }
+
+    #[test]
+    fn values_are_rounded_as_decimal_numbers_half_up() {
+        for (metric, value, text) in [
+            (Metric::Temperature, 38.05, "38.1"),
+            (Metric::Temperature, 38.049_999, "38.0"),
+            (Metric::Temperature, 35.05, "35.1"),
+            (Metric::Temperature, 36.15, "36.2"),
+            (Metric::Spo2, 91.5, "92"),
+            (Metric::Spo2, 91.499_999, "91"),
+            (Metric::HeartRate, 130.5, "131"),
+            (Metric::Consciousness, 0.0, "A"),
+            (Metric::Consciousness, 4.0, "U"),
+            (Metric::OxygenFlow, 2.0, "2.0"),
+            (Metric::Spo2, 84.5, "85"),
+            (Metric::Temperature, 37.25, "37.3"),
+            (Metric::Steps, 0.0, "0"),
+        ] {
+            assert_eq!(metric.text(value), text, "{metric} {value}");
+        }
+        // every half of a tenth that a thermometer can show
+        for tenths in 200..460 {
+            let half = f64::from(tenths) / 10.0 + 0.05;
+            assert_eq!(Metric::Temperature.rounded(half), f64::from(tenths + 1) / 10.0, "{half}");
+        }
+        let from_fahrenheit = Metric::Temperature.convert(100.4, Some("[degF]")).unwrap();
+        assert_eq!(Metric::Temperature.rounded(from_fahrenheit), 38.0);
     }
 
     #[test]

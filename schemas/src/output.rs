@@ -106,6 +106,8 @@ pub struct Transition {
     /// About a device or the system, not about a body.
     pub technical: bool,
     pub settings_version: u64,
+    /// Of a rule on trial: recorded, in nobody's list, never paged.
+    pub shadow: bool,
 }
 
 macro_rules! words {
@@ -296,6 +298,7 @@ impl Transition {
             holds: self.holds,
             technical: self.technical,
             settings_version: self.settings_version,
+            shadow: self.shadow,
         }
         .encode_to_vec()
         .into()
@@ -341,6 +344,7 @@ impl Transition {
             holds: t.holds,
             technical: t.technical,
             settings_version: t.settings_version,
+            shadow: t.shadow,
         })
     }
 }
@@ -427,6 +431,7 @@ mod tests {
             holds: true,
             technical: false,
             settings_version: 0,
+            shadow: true,
         };
         assert_eq!(Transition::decode(&transition.encode()).unwrap(), transition);
         let dead = DeadLetter {

@@ -61,6 +61,8 @@ pub enum DeviceCommand {
         #[arg(long, default_value = "vigil.toml")]
         config: PathBuf,
     },
+    /// Writes the list of revoked certificates, signed by this installation's own authority
+    Crl(super::crl::Crl),
     /// Refuses the device's credentials from now on
     Revoke {
         id: String,
@@ -154,7 +156,7 @@ pub async fn run(command: DeviceCommand) -> anyhow::Result<()> {
             let id = DeviceId::parse(&id)?;
             store.device(&id).await?;
             let made = installation::certify(&config, &id, &out, days)?;
-            if let Err(error) = store.new_device_certificate(&id, &made.fingerprint, replace, now()).await {
+            if let Err(error) = store.new_device_certificate(&id, &made.fingerprint, Some(&made.serial), replace, now()).await {
                 made.discard();
                 return Err(error.into());
             }
@@ -166,6 +168,7 @@ pub async fn run(command: DeviceCommand) -> anyhow::Result<()> {
             let words = format!("certificate  {certificate}, until {}\nkey          {key}\nauthority    {authority}: set ingest.device_ca to it", made.ends_at);
             Ok(output::tell(&row, words)?)
         }
+        DeviceCommand::Crl(args) => super::crl::run(args).await,
         DeviceCommand::Revoke { id, config } => {
             let store = installation::open_store(&Config::load(&config)?).await?;
             store.revoke_device(&DeviceId::parse(&id)?, now()).await?;

@@ -1,10 +1,11 @@
-//! `vigil patient add`: the registry entry and the first settings, from which on the patient is monitored.
+//! `vigil patient`: the registry entry and the first settings, from which on the patient is monitored.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::{Args, Subcommand};
-use schemas::{PatientId, Private, Settings};
+use schemas::{EventTime, Metric, PatientId, Private, Settings};
 use serde_json::json;
 use store::Store;
 use store::audit::AuditEntry;
@@ -19,11 +20,32 @@ use crate::output;
 pub enum PatientCommand {
     /// Registers a patient, who is monitored from now on
     Add(Add),
+    /// Enters what a person saw or was told, such as consciousness or a blood pressure by telephone
+    Observe(super::observe::Observe),
+    /// Takes a reading back as entered in error
+    Void(super::observe::Unsee),
+    /// Says the early warning score, part by part, and what is missing for it
+    News2(super::observe::Score),
+    /// Gives a patient a limit of their own, or the rule's default again when no value is said
+    Limit(Limit),
     /// Lists the registered patients
     List {
         #[arg(long, default_value = "vigil.toml")]
         config: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct Limit {
+    pub patient: String,
+    /// As the rules name it: spo2.low
+    pub name: String,
+    pub value: Option<f64>,
+    /// The limit ends by itself: 2026-12-01T08:00:00Z
+    #[arg(long, requires = "value")]
+    pub until: Option<String>,
+    #[arg(long, default_value = "vigil.toml")]
+    pub config: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -51,6 +73,10 @@ pub struct Add {
 pub async fn run(command: PatientCommand) -> anyhow::Result<()> {
     match command {
         PatientCommand::Add(args) => add(args).await,
+        PatientCommand::Observe(args) => super::observe::observe(args).await,
+        PatientCommand::Void(args) => super::observe::unsee(args).await,
+        PatientCommand::News2(args) => super::observe::score(args).await,
+        PatientCommand::Limit(args) => limit(args).await,
         PatientCommand::List { config } => {
             let store = installation::open_store(&Config::load(&config)?).await?;
             let patients = store.patients(None).await?;
@@ -93,6 +119,34 @@ async fn add(args: Add) -> anyhow::Result<()> {
     Ok(output::print_one(&row)?)
 }
 
+async fn limit(args: Limit) -> anyhow::Result<()> {
+    let patient = PatientId::parse(&args.patient)?;
+    let until = args.until.as_deref().map(EventTime::parse).transpose()?;
+    usage(until.is_none_or(|until| until > now()), || "--until: it lies in the past".to_owned())?;
+    if let (Some(value), Some(metric)) = (args.value, args.name.split('.').next().and_then(|word| word.parse::<Metric>().ok())) {
+        metric.convert(value, None)?;
+    }
+    let store = installation::open_store(&Config::load(&args.config)?).await?;
+    let rules = store.rules().await?.map(|rules| engine::compile(&rules.toml)).transpose()?.unwrap_or_default();
+    let known = rules.limits();
+    usage(args.value.is_none() || known.contains_key(&args.name), || {
+        format!("no rule asks for a limit `{}`; the rules in force have {}", args.name, known.keys().cloned().collect::<Vec<_>>().join(", "))
+    })?;
+    let before = store.settings(&patient).await?.with_context(|| format!("no patient {patient} is registered"))?;
+    let mut new = Settings { author: console(), ..before.clone() };
+    new.limits.remove(&args.name);
+    new.limits_until.remove(&args.name);
+    new.limits.extend(args.value.map(|value| (args.name.clone(), value)));
+    new.limits_until.extend(until.map(|until| (args.name.clone(), until)));
+    let detail = format!("limit {} from version {}", args.name, before.version);
+    store.audit(&AuditEntry { at: now(), person: console(), action: "settings.change".to_owned(), patient: Some(patient.clone()), detail }).await?;
+    let stored = store.put_settings(&new, before.version, now()).await?;
+    store.close().await;
+    let (name, value) = (&args.name, args.value.or_else(|| known.get(&args.name).copied()));
+    let row = json!({"patient": patient, "limit": name, "value": value, "until": until, "version": stored.version});
+    Ok(output::print_one(&row)?)
+}
+
 /// The patient and their first settings, or neither.
 pub async fn enrol(store: &Store, patient: &Patient, expected_interval: BTreeMap<schemas::Metric, schemas::Micros>) -> Result<(), store::StoreError> {
     let settings = Settings {
@@ -100,6 +154,7 @@ pub async fn enrol(store: &Store, patient: &Patient, expected_interval: BTreeMap
         version: 0,
         monitored: true,
         limits: BTreeMap::new(),
+        limits_until: BTreeMap::new(),
         oxygen_l_min: None,
         news2_scale: 1,
         pauses: Vec::new(),

@@ -31,6 +31,7 @@ mod error;
 mod migrate;
 
 pub mod audit;
+pub mod backtests;
 pub mod episodes;
 pub mod lease;
 pub mod links;
@@ -40,6 +41,7 @@ pub mod notifications;
 pub mod oncall;
 pub mod positions;
 pub mod registry;
+pub mod rule_changes;
 pub mod secrets;
 pub mod settings;
 pub mod timers;

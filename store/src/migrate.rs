@@ -10,6 +10,8 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (1, include_str!("migrations/0001_start.sql")),
     (2, include_str!("migrations/0002_watched.sql")),
     (3, include_str!("migrations/0003_moves.sql")),
+    (4, include_str!("migrations/0004_rule_changes.sql")),
+    (5, include_str!("migrations/0005_backtests.sql")),
     (6, include_str!("migrations/0006_care.sql")),
     (7, include_str!("migrations/0007_oncall.sql")),
 ];

@@ -82,6 +82,16 @@ impl Assignment {
     }
 }
 
+/// A certificate of our authority that is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevokedCertificate {
+    /// In hexadecimal digits.
+    pub serial: String,
+    pub at: EventTime,
+    /// Else another certificate took its place.
+    pub device_is_revoked: bool,
+}
+
 /// All that the gateway keeps in memory, of one moment. Revoked devices are in it (to be refused by name), revoked credentials are not.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RegistryView {
@@ -104,6 +114,7 @@ on_store! {
     write fn revoke_device(id: &DeviceId, at: EventTime) -> ();
     write fn add_credential(credential: &Credential) -> ();
     write fn revoke_credential(id: &str, at: EventTime) -> ();
+    read fn revoked_certificates() -> Vec<RevokedCertificate>;
     read fn credentials(device: &DeviceId) -> Vec<Credential>;
     write fn assign(assignment: &Assignment) -> ();
     write fn end_assignment(device: &DeviceId, at: EventTime) -> Assignment;
@@ -134,9 +145,16 @@ impl Store {
     }
 
     /// Registers a certificate of a device by its fingerprint; with `alone`, whatever the device had is refused from now on,
-    /// passwords too.
-    pub async fn new_device_certificate(&self, device: &DeviceId, fingerprint: &str, alone: bool, now: EventTime) -> Result<(), StoreError> {
-        let (id, value) = (secrets::random_id(), fingerprint.to_owned());
+    /// passwords too. Of a certificate of our own authority the `serial` number is kept, as the credential's id, for [`Store::revoked_certificates`].
+    pub async fn new_device_certificate(
+        &self,
+        device: &DeviceId,
+        fingerprint: &str,
+        serial: Option<&str>,
+        alone: bool,
+        now: EventTime,
+    ) -> Result<(), StoreError> {
+        let (id, value) = (serial.map_or_else(secrets::random_id, str::to_owned), fingerprint.to_owned());
         let credential = Credential { id, device: device.clone(), kind: CredentialKind::Certificate, value, created_at: now, revoked_at: None };
         let credential = &credential;
         self.transaction(|tx| {
@@ -249,6 +267,9 @@ impl Tx<'_> {
 
     /// A hub must be registered before the devices behind it.
     pub async fn add_device(&mut self, d: &Device) -> Result<(), StoreError> {
+        if d.id.as_str() == schemas::TYPED_DEVICE {
+            return Err(StoreError::Invalid { what: "the device's id", why: format!("`{}` stands for what people type; choose another", d.id) });
+        }
         if let Some(hub) = &d.hub {
             self.device(hub).await?;
         }
@@ -298,6 +319,18 @@ impl Tx<'_> {
     }
 
     /// Also the revoked ones, newest first.
+    /// Those that were replaced, and those of revoked devices, by when.
+    pub async fn revoked_certificates(&mut self) -> Result<Vec<RevokedCertificate>, StoreError> {
+        let sql = "SELECT c.id, c.revoked_at, d.revoked_at FROM credentials c JOIN devices d ON d.id = c.device
+                   WHERE c.kind = 'certificate' AND (c.revoked_at IS NOT NULL OR d.revoked_at IS NOT NULL) ORDER BY COALESCE(c.revoked_at, d.revoked_at), c.id";
+        let of = |row: &Row| {
+            let (replaced, ended) = (row.opt_time(1)?, row.opt_time(2)?);
+            let at = replaced.or(ended).unwrap_or(EventTime(0));
+            Ok(RevokedCertificate { serial: row.text(0)?, at, device_is_revoked: replaced.is_none() })
+        };
+        self.rows(sql, &[]).await?.iter().map(of).collect()
+    }
+
     pub async fn credentials(&mut self, device: &DeviceId) -> Result<Vec<Credential>, StoreError> {
         let rows = self.rows(&format!("{CREDENTIAL} WHERE device = $1 ORDER BY created_at DESC, id"), args![device]).await?;
         rows.iter().map(credential).collect()

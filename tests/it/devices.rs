@@ -1,5 +1,6 @@
 //! A device's life at the console: it is assigned, certified, watched and exchanged.
 
+use std::process::Command;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -101,6 +102,62 @@ async fn a_device_comes_in_with_the_certificate_that_was_made_for_it() {
     }
     assert!(!publish(&serving.mqtt_tls, &ca, &first).await, "it was replaced");
     serving.stop();
+}
+
+/// What others who trust this installation's authority are told of a device that was lost.
+#[test]
+fn a_revoked_certificate_is_on_the_list_that_the_authority_signs() {
+    if Command::new("openssl").arg("version").output().is_err() {
+        eprintln!("skipped: openssl is not installed");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let config = install(&folder.path().join("vigil"), &[]);
+    let none = vigil(&["device", "crl", "--config", &config]).output().unwrap();
+    assert!(none.status.code() == Some(1) && String::from_utf8_lossy(&none.stderr).contains("no authority yet"), "{none:?}");
+    for device in ["ox", "scale"] {
+        done(&["device", "add", device, "--config", &config]);
+    }
+    let make = |device: &str, name: &str, more: &[&str]| {
+        let out = folder.path().join(name);
+        one(&[&["device", "certificate", device, "--out", out.to_str().unwrap(), "--config", &config], more].concat())
+    };
+    let list = folder.path().join("list.pem");
+    let file = list.to_str().unwrap();
+    let write = || one(&["device", "crl", "--out", file, "--days", "2", "--config", &config]);
+    let openssl = |arguments: &[&str]| {
+        let output = Command::new("openssl").args(arguments).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let (first, scale) = (make("ox", "first", &[]), make("scale", "scale", &[]));
+    let authority = first["authority"].as_str().unwrap();
+    let verify = |made: &Value| openssl(&["verify", "-crl_check", "-CAfile", authority, "-CRLfile", file, made["certificate"].as_str().unwrap()]);
+
+    assert_eq!(write()["revoked"], 0);
+    assert!(verify(&first).0 && verify(&scale).0, "{}", verify(&first).1);
+    let second = make("ox", "second", &["--replace"]);
+    assert_eq!(write()["revoked"], 1);
+    let (good, said) = verify(&first);
+    assert!(!good && said.contains("certificate revoked"), "{said}");
+    assert!(verify(&second).0 && verify(&scale).0, "{}", verify(&second).1);
+    done(&["device", "revoke", "ox", "--config", &config]);
+    assert_eq!(write()["revoked"], 2);
+    assert!(!verify(&second).0 && verify(&scale).0, "{}", verify(&scale).1);
+
+    let (good, said) = openssl(&["crl", "-in", file, "-CAfile", authority, "-noout", "-text"]);
+    assert!(good && said.contains("verify OK"), "{said}");
+    for words in ["Superseded", "Cessation Of Operation", "X509v3 CRL Number"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    // without --out it is the PEM itself
+    assert!(done(&["device", "crl", "--config", &config]).starts_with("-----BEGIN X509 CRL-----"));
+    // the list of another authority is nobody's word
+    let other = install(&folder.path().join("other"), &[]);
+    done(&["device", "add", "ox", "--config", &other]);
+    let out = folder.path().join("others");
+    done(&["device", "certificate", "ox", "--out", out.to_str().unwrap(), "--config", &other]);
+    done(&["device", "crl", "--out", file, "--config", &other]);
+    assert!(!verify(&scale).0);
 }
 
 /// Whether a reading is acknowledged; no: the connection was refused.

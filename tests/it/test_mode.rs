@@ -50,14 +50,14 @@ async fn pager() -> (String, UnboundedReceiver<Value>) {
     (address, pages)
 }
 
-struct Device {
+pub struct Device {
     id: &'static str,
     client: AsyncClient,
     events: EventLoop,
 }
 
 impl Device {
-    fn connect(id: &'static str, added: &Value, gateway: &str) -> Self {
+    pub fn connect(id: &'static str, added: &Value, gateway: &str) -> Self {
         let (host, port) = gateway.rsplit_once(':').unwrap();
         let mut options = MqttOptions::new(id, (host.to_owned(), port.parse().unwrap()));
         options.set_credentials(id, added["password"].as_str().unwrap().to_owned()).set_keep_alive(30);
@@ -80,7 +80,7 @@ impl Device {
     }
 
     /// The values as SpO₂, measured now; acknowledged when it returns.
-    async fn publish(&mut self, values: &[f64]) {
+    pub async fn publish(&mut self, values: &[f64]) {
         self.send(values).await;
         self.until(|packet| matches!(packet, Packet::PubAck(_)).then_some(())).await;
     }
@@ -128,7 +128,7 @@ async fn a_device_under_test_shows_its_verdicts_and_pages_nobody() {
     edit(Path::new(&config), &webhook);
     let rules = folder.path().join("rules.toml");
     std::fs::write(&rules, RULE).unwrap();
-    done(&["rule", "load", rules.to_str().unwrap(), "--config", &config]);
+    done(&["rule", "load", rules.to_str().unwrap(), "--reason", "a test of the test mode", "--config", &config]);
     for patient in ["p1", "p2"] {
         done(&["patient", "add", patient, "--name", "N", "--born", "1950-01-01", "--config", &config]);
     }

@@ -9,6 +9,7 @@ use crate::{Fresh, LONG, P0, PARTITIONS, Running, arc, config, eventually, memor
 crate::on_both! {
     the_canary_is_fed_to_every_partition_in_turn
     the_canary_is_heard_and_makes_no_alert
+    a_rule_on_trial_makes_no_alert
 }
 
 fn sung(journal: &journal::memory::MemoryJournal, partition: Partition) -> Vec<f64> {
@@ -63,4 +64,17 @@ async fn the_canary_is_heard_and_makes_no_alert(fresh: Fresh) {
     running.stop().await;
     let (episodes, _) = store.episodes(&EpisodeFilter::default(), None, 10).await.unwrap();
     assert_eq!(episodes.iter().map(|e| e.alert).collect::<Vec<_>>(), [alert.alert]);
+}
+
+async fn a_rule_on_trial_makes_no_alert(fresh: Fresh) {
+    let store = &fresh.store;
+    let journal = memory();
+    let trial = Transition { shadow: true, ..raised(1) };
+    let live = raised(2);
+    say(&journal, P0, &[trial, live.clone()]).await;
+    let running = Running::start(&config(LONG), arc(&journal), store);
+    read_all(store, &journal).await;
+    running.stop().await;
+    let (episodes, _) = store.episodes(&EpisodeFilter::default(), None, 10).await.unwrap();
+    assert_eq!(episodes.iter().map(|episode| episode.alert).collect::<Vec<_>>(), [live.alert]);
 }

@@ -136,6 +136,7 @@ pub fn raised(n: i64) -> Transition {
         holds: true,
         technical: false,
         settings_version: 1,
+        shadow: false,
     }
 }
 

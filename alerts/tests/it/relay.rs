@@ -23,6 +23,7 @@ fn settings() -> Settings {
         version: 0,
         monitored: true,
         limits: BTreeMap::from([("spo2.low".to_owned(), 88.0)]),
+        limits_until: BTreeMap::new(),
         oxygen_l_min: None,
         news2_scale: 1,
         pauses: Vec::new(),

@@ -21,21 +21,46 @@ use crate::view::Alert;
 #[serde(deny_unknown_fields, tag = "action", rename_all = "snake_case")]
 pub(crate) enum AlertAction {
     /// Somebody looks after the patient. After `minutes` an alert that is still open is paged again.
-    Acknowledge { minutes: Option<u32>, note: Option<String> },
+    Acknowledge {
+        minutes: Option<u32>,
+        note: Option<String>,
+    },
     /// It is mine, also when somebody else had it.
-    Claim { minutes: Option<u32>, note: Option<String> },
+    Claim {
+        minutes: Option<u32>,
+        note: Option<String>,
+    },
     /// It is `to`'s, who is paged until they take it.
-    Assign { to: String, note: Option<String> },
+    Assign {
+        to: String,
+        note: Option<String>,
+    },
     /// It is nobody's again, and is paged.
-    Release { note: Option<String> },
+    Release {
+        note: Option<String>,
+    },
     /// No pages for `minutes`; the note says why. At most 30 min for a high alert, 2 h for a medium one, 12 h for a low one.
-    Snooze { minutes: u32, note: String },
-    Wake { note: Option<String> },
-    Note { note: String },
+    Snooze {
+        minutes: u32,
+        note: String,
+    },
+    Wake {
+        note: Option<String>,
+    },
+    Note {
+        note: String,
+    },
     /// Somebody was called.
-    Contact { with: String, reached: bool, note: Option<String> },
+    Contact {
+        with: String,
+        reached: bool,
+        note: Option<String>,
+    },
     /// What it turned out to be; of an open alert only while somebody has it.
-    Judge { verdict: VerdictWord, note: Option<String> },
+    Judge {
+        verdict: VerdictWord,
+        note: Option<String>,
+    },
 }
 
 #[derive(Clone, Copy, Deserialize, Serialize, ToSchema)]

@@ -47,8 +47,13 @@ pub(crate) async fn show(State(app): State<Arc<App>>, Path(token): Path<String>)
 pub(crate) async fn take(State(app): State<Arc<App>>, Path(token): Path<String>) -> Result<Response, Problem> {
     let now = crate::now();
     let Some(Known { link, episode, who }) = known(&app, &token, now).await? else { return Ok(over()) };
-    let entry =
-        AuditEntry { at: now, person: who.clone(), action: "alert.acknowledge".to_owned(), patient: Some(episode.patient.clone()), detail: format!("{} by link", link.alert) };
+    let entry = AuditEntry {
+        at: now,
+        person: who.clone(),
+        action: "alert.acknowledge".to_owned(),
+        patient: Some(episode.patient.clone()),
+        detail: format!("{} by link", link.alert),
+    };
     app.auditor.entry(entry).await?;
     let action = Action::Acknowledge { until: Some(until(&app, None, now)) };
     let act = Act { alert: link.alert, by: &who, note: Some("by the link of a page"), now, if_match: None, request: None, action };

@@ -6,6 +6,8 @@ mod devices;
 mod events;
 pub(crate) mod health;
 mod links;
+mod news2;
+mod observations;
 mod patients;
 mod reports;
 mod session;
@@ -50,6 +52,9 @@ fn closed() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(patients::all))
         .routes(routes!(patients::one))
         .routes(routes!(vitals::vitals))
+        .routes(routes!(observations::enter))
+        .routes(routes!(observations::void))
+        .routes(routes!(news2::news2))
         .routes(routes!(settings::read, settings::write))
         .routes(routes!(alerts::list))
         .routes(routes!(alerts::one))

@@ -20,7 +20,8 @@ use crate::problem::Problem;
 use crate::sent::{Sent, if_match, patient_id};
 use crate::view::SettingsView;
 
-/// The settings as they are to be, whole: what is left out would be lost, so only `patient`, `enrolled_at`, `version` and `author` may be.
+/// The settings as they are to be, whole: what is left out would be lost, so only `patient`, `limits_until`, `enrolled_at`, `version` and
+/// `author` may be.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SettingsChange {
@@ -29,6 +30,9 @@ pub(crate) struct SettingsChange {
     monitored: bool,
     /// `spo2.low` → 88.
     limits: BTreeMap<String, f64>,
+    /// Until when a limit of `limits` counts; one without an entry counts until it is changed. As it is, when it is left out.
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    limits_until: Option<BTreeMap<String, EventTime>>,
     /// 0 is on air, `null` is unknown.
     #[serde(deserialize_with = "present")]
     #[schema(required = true)]
@@ -74,6 +78,7 @@ pub(crate) async fn current(app: &App, person: &Person) -> Result<Settings, Prob
         version: 0,
         monitored: true,
         limits: BTreeMap::new(),
+        limits_until: BTreeMap::new(),
         oxygen_l_min: None,
         news2_scale: 1,
         pauses: Vec::new(),
@@ -160,6 +165,12 @@ fn check(change: SettingsChange, before: &Settings, known: &BTreeSet<String>, au
             return bad(format!("limits: {name} = {value} cannot be measured"), &format!("use a number between {low} and {high}"));
         }
     }
+    // who knows nothing of an end does not make a limit last for ever
+    let mut limits_until = change.limits_until.unwrap_or_else(|| before.limits_until.clone());
+    if let Some(name) = limits_until.keys().find(|name| !change.limits.contains_key(*name) && !before.limits_until.contains_key(*name)) {
+        return bad(format!("limits_until: there is no limit `{}`", short(name)), "name one of `limits`");
+    }
+    limits_until.retain(|name, _| change.limits.contains_key(name));
     if change.oxygen_l_min.is_some_and(|flow| !(0.0..=80.0).contains(&flow)) {
         return bad("oxygen_l_min is not between 0 and 80".to_owned(), "use litres a minute, 0 on air, null when it is not known");
     }
@@ -191,6 +202,7 @@ fn check(change: SettingsChange, before: &Settings, known: &BTreeSet<String>, au
         version: 0,
         monitored: change.monitored,
         limits: change.limits,
+        limits_until,
         oxygen_l_min: change.oxygen_l_min,
         news2_scale: change.news2_scale,
         pauses,

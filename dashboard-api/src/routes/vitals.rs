@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 use crate::App;
 use crate::auth::MayRead;
 use crate::problem::Problem;
-use crate::sent::{Asked, patient_id};
+use crate::sent::{Asked, instant, patient_id};
 use crate::view::{SampleView, Vitals};
 
 /// Samples in one answer.
@@ -42,8 +42,8 @@ pub(crate) async fn vitals(
     let patient = patient_id(&id)?;
     app.known_patient(&patient)?;
     let metric = metric(query.metric.as_deref())?;
-    let from = time("from", query.from.as_deref())?.unwrap_or(EventTime::MIN);
-    let to = time("to", query.to.as_deref())?.unwrap_or(EventTime::MAX);
+    let from = instant("from", query.from.as_deref())?.unwrap_or(EventTime::MIN);
+    let to = instant("to", query.to.as_deref())?.unwrap_or(EventTime::MAX);
     if from > to {
         return Err(Problem::invalid("`from` is after `to`", "exchange them"));
     }
@@ -63,9 +63,4 @@ fn metric(name: Option<&str>) -> Result<Metric, Problem> {
     let known = || format!("use one of {}", Metric::ALL.map(Metric::name).join(", "));
     let name = name.ok_or_else(|| Problem::invalid("`metric` is missing", known()))?;
     name.parse().map_err(|_| Problem::invalid(format!("`{}` is no metric", name.chars().take(64).collect::<String>()), known()))
-}
-
-fn time(key: &str, text: Option<&str>) -> Result<Option<EventTime>, Problem> {
-    let parse = |text| EventTime::parse(text).map_err(|error| Problem::invalid(format!("`{key}`: {error}"), "write `+` as `%2B` in an address, or use Z"));
-    text.map(parse).transpose()
 }

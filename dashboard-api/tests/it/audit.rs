@@ -24,6 +24,7 @@ async fn d1_every_read_leaves_an_entry_with_reader_and_patient() {
         ("/api/v1/patients/ada", "read.patient", Some("ada")),
         ("/api/v1/patients/ada/vitals?metric=spo2", "read.vitals", Some("ada")),
         ("/api/v1/patients/uwe/settings", "read.settings", Some("uwe")),
+        ("/api/v1/patients/eva/news2", "read.news2", Some("eva")),
         ("/api/v1/alerts", "read.alerts", None),
         ("/api/v1/alerts?patient=eva", "read.alerts", Some("eva")),
         (&alert, "read.alert", Some("ada")),

@@ -5,6 +5,7 @@ mod access;
 mod alerts;
 mod audit;
 mod follower;
+mod observations;
 mod openapi;
 mod operations;
 mod page;

@@ -37,6 +37,7 @@ fn settings(of: &str) -> Settings {
         version: 1,
         monitored: true,
         limits: [("spo2.low".to_owned(), 88.0)].into(),
+        limits_until: [].into(),
         oxygen_l_min: None,
         news2_scale: 1,
         pauses: Vec::new(),

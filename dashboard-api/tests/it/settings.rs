@@ -48,10 +48,20 @@ async fn a_change_needs_the_version_that_was_read_and_leaves_an_outbox_row() {
     assert_eq!((settings.version, settings.patient, settings.limits["spo2.low"]), (1, patient("ada"), 88.0));
     assert_eq!(settings.expected_interval[&Metric::Spo2], Micros::minutes(1));
 
+    // a limit that ends: whoever does not know of it does not make it last for ever
+    let mut ends = change();
+    ends["limits_until"] = json!({"spo2.low": "2026-12-01T08:00:00Z"});
+    assert_eq!(put(&site, Some("\"1\""), &ends).await.status(), StatusCode::OK);
+    let kept: Value = put(&site, Some("\"2\""), &change()).await.json().await.unwrap();
+    assert_eq!(kept["limits_until"], json!({"spo2.low": "2026-12-01T08:00:00Z"}));
+    ends["limits"] = json!({});
+    let gone: Value = put(&site, Some("\"3\""), &ends).await.json().await.unwrap();
+    assert_eq!(gone["limits_until"], json!({}), "an end without its limit");
+
     // what was read can be sent back
     let mut again: Value = site.json("/api/v1/patients/ada/settings").await;
     again["monitored"] = json!(false);
-    assert_eq!(put(&site, Some("\"1\""), &again).await.status(), StatusCode::OK);
+    assert_eq!(put(&site, Some("\"4\""), &again).await.status(), StatusCode::OK);
     until("the row", async || (site.json("/api/v1/patients/ada").await["monitored"] == false).then_some(())).await;
     site.stop().await;
 }
@@ -75,6 +85,8 @@ async fn what_would_be_wrong_is_refused_with_what_to_change() {
         (with("limits", json!({"spo2.low": 880})), "cannot be measured"),
         (with("limits", json!({"spo2.low": -1})), "cannot be measured"),
         (with("limits", json!({"spo2.low": "88"})), "invalid type"),
+        (with("limits_until", json!({"heart_rate.low": "2026-12-01T08:00:00Z"})), "there is no limit"),
+        (with("limits_until", json!({"spo2.low": "tomorrow"})), "is not a time"),
         (with("oxygen_l_min", json!(-1)), "oxygen_l_min"),
         (with("news2_scale", json!(3)), "news2_scale"),
         (with("pauses", json!([{"from": "2026-11-22T06:00:00Z", "until": "2026-11-22T05:00:00Z", "reason": ""}])), "ends before it begins"),

@@ -1,8 +1,15 @@
 //! The engine by its words: SEMANTICS case by case, and the invariants as properties.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod days;
+mod diff;
+mod document;
+mod errors;
 mod invariants;
+mod packs;
 mod semantics;
+mod shadow;
+mod words;
 
 use std::collections::BTreeMap;
 
@@ -48,6 +55,7 @@ pub fn settings(version: u64) -> Settings {
         version,
         monitored: true,
         limits: BTreeMap::new(),
+        limits_until: BTreeMap::new(),
         oxygen_l_min: None,
         news2_scale: 1,
         pauses: Vec::<Pause>::new(),

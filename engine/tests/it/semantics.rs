@@ -343,25 +343,6 @@ fn a_device_under_test_never_pages() {
     assert!(log.engine.latest(&schemas::PatientId::parse("ada").unwrap(), Metric::Spo2).unwrap().test);
 }
 
-#[test]
-fn rules_that_do_not_compile_say_where_and_what_to_do() {
-    for (toml, says) in [
-        ("[[rule]]\nid = \"a\"\npriority = \"high\"\nwhen = \"last(spo, '5 min') < 90\"", "did you mean `spo2`?"),
-        ("[[rule]]\nid = \"a\"\npriority = \"urgent\"\nwhen = \"last(spo2, '5 min') < 90\"", "high, medium or low"),
-        ("[[rule]]\nid = \"a\"\npriority = \"high\"\nwhen = \"spo2 < 90\"", "last(spo2, '15 min')"),
-        ("[[rule]]\nid = \"a\"\npriority = \"high\"\nwhen = \"last(spo2, '3 h') < 90\"", "up to the horizon"),
-        ("[[rule]]\nid = \"a\"\npriority = \"high\"\nwhen = \"samples(spo2, '5 min') < 3\"", "must have `clear`"),
-        ("[[rule]]\nid = \"a\"\npriority = \"high\"\nwhen = \"last(spo2, '5 min')\"", "true or false"),
-        ("[[rule]]\nid = \"a\"\npriority = \"high\"\nwhen = \"sleep(spo2, '5 min') < 1\"", "not a function of rules"),
-        ("[[rule]]\nid = \"a\"\npriority = \"high\"\n", "either `when`"),
-    ] {
-        let errors = engine::compile(toml).unwrap_err().to_string();
-        assert!(errors.contains(says), "{toml}\n{errors}");
-        assert!(errors.contains("--> line"), "{errors}");
-    }
-    assert!(engine::compile(engine::DEFAULT_RULES).unwrap().warnings.is_empty());
-}
-
 fn paused(version: u64, pauses: &[(f64, f64)]) -> Input {
     let mut paused = settings(version);
     paused.pauses = pauses

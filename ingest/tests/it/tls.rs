@@ -122,7 +122,7 @@ async fn a_registered_certificate_lets_a_device_in_and_its_end_cuts_it() {
     let device = schemas::DeviceId::parse("ox").unwrap();
     let register = async |certificate: &rcgen::Certificate, alone: bool| {
         let before = store.registry_version().await.unwrap();
-        store.new_device_certificate(&device, &store::secrets::fingerprint(certificate.der()), alone, schemas::EventTime(1)).await.unwrap();
+        store.new_device_certificate(&device, &store::secrets::fingerprint(certificate.der()), None, alone, schemas::EventTime(1)).await.unwrap();
         assert!(store.registry_version().await.unwrap() > before);
     };
     // signed by our authority, and nobody's yet: also a right password does not help

@@ -41,6 +41,42 @@ fn codes_and_units_are_read() {
     }
 }
 
+#[test]
+fn consciousness_is_read_from_coded_answers() {
+    let coded = |codings: &[(&str, &str)]| {
+        let codings: Vec<String> = codings.iter().map(|(system, code)| format!(r#"{{"system":"{system}","code":"{code}"}}"#)).collect();
+        format!(r#""valueCodeableConcept":{{"coding":[{}]}}"#, codings.join(","))
+    };
+    let (loinc, snomed) = ("http://loinc.org", "http://snomed.info/sct");
+    for (system, code) in [(loinc, "67775-7"), (loinc, "80288-4"), (snomed, "1104441000000107")] {
+        for (answer, says) in [
+            (coded(&[(snomed, "248234008")]), "consciousness 0 {ACVPU}, measured 2026-11-20T07:25:00Z"),
+            (coded(&[(snomed, "130987000")]), "consciousness 1 {ACVPU}"),
+            (coded(&[(loinc, "LA17108-4")]), "consciousness 2 {ACVPU}"),
+            (coded(&[("urn:local", "P"), (snomed, "450847001"), (loinc, "LA17107-6")]), "consciousness 3 {ACVPU}"),
+            (coded(&[(snomed, "422768004")]), "consciousness 4 {ACVPU}"),
+            (
+                coded(&[(snomed, "248234008"), (snomed, "422768004")]),
+                "not_a_number: consciousness: its codes disagree: 248234008 is A, 422768004 is U; send one",
+            ),
+            // the observable where its answer belongs, a level of another scale, a code of another system
+            (
+                coded(&[(snomed, "1104441000000107")]),
+                "not_a_number: consciousness: `1104441000000107` is no answer that is read; send SNOMED 248234008 (alert)",
+            ),
+            (coded(&[(loinc, "LA30127-1")]), "not_a_number: consciousness: `LA30127-1` is no answer"),
+            (coded(&[("urn:local", "248234008")]), "not_a_number: consciousness: `248234008` is no answer"),
+            (r#""valueCodeableConcept":{"text":"alert"}"#.to_owned(), "not_a_number: consciousness: `` is no answer"),
+            (r#""valueString":"A""#.to_owned(), "not_a_number: consciousness is given as `valueString`"),
+            (r#""dataAbsentReason":{"text":"asleep"}"#.to_owned(), "not_a_number: consciousness was not measured: dataAbsentReason asleep"),
+        ] {
+            check("fhir", &[(&vital(system, code, &answer), &[says])]);
+        }
+    }
+    // a coded answer to anything else is none
+    check("fhir", &[(&vital(loinc, "8867-4", &coded(&[(snomed, "248234008")])), &["not_a_number: heart_rate is given as `valueCodeableConcept`"])]);
+}
+
 /// A triple of code, unit and value that cannot be true.
 #[test]
 fn what_cannot_be_true_is_refused() {

@@ -174,6 +174,7 @@ fn alerts(rows: &Rows<Transition>) -> Result<Vec<ArrayRef>, ArrowError> {
         rows.flag(|t| Some(t.late)),
         rows.flag(|t| Some(t.pages)),
         rows.flag(|t| Some(t.technical)),
+        rows.flag(|t| Some(t.shadow)),
     ])
 }
 

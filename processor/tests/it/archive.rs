@@ -76,6 +76,7 @@ async fn the_lake_gives_back_exactly_what_the_journal_had() {
             version: 3,
             monitored: true,
             limits: [("spo2.low".to_owned(), 88.0)].into(),
+            limits_until: [].into(),
             oxygen_l_min: None,
             news2_scale: 2,
             pauses: Vec::new(),

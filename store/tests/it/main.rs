@@ -3,6 +3,7 @@
 
 mod at_once;
 mod registry;
+mod rule_changes;
 mod state;
 mod watch;
 

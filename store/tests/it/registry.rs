@@ -43,13 +43,21 @@ async fn a_device_password_is_kept_as_a_hash(fresh: Fresh) {
     store.revoke_credential(&view.credentials[0].id, at(1)).await.unwrap();
     assert!(store.registry_view().await.unwrap().credentials.is_empty());
     // certificates: as many as are wanted, none twice, and alone when asked for
-    store.new_device_certificate(&oximeter(), "aa", false, NOW).await.unwrap();
-    store.new_device_certificate(&oximeter(), "bb", false, NOW).await.unwrap();
-    assert!(matches!(store.new_device_certificate(&oximeter(), "aa", false, NOW).await, Err(StoreError::Exists { .. })));
+    store.new_device_certificate(&oximeter(), "aa", Some("0aa"), false, NOW).await.unwrap();
+    store.new_device_certificate(&oximeter(), "bb", Some("0bb"), false, NOW).await.unwrap();
+    assert!(matches!(store.new_device_certificate(&oximeter(), "aa", Some("0aa"), false, NOW).await, Err(StoreError::Exists { .. })));
     store.new_device_password(&oximeter(), NOW).await.unwrap();
-    store.new_device_certificate(&oximeter(), "cc", true, at(2)).await.unwrap();
+    store.new_device_certificate(&oximeter(), "cc", Some("0cc"), true, at(2)).await.unwrap();
     let left: Vec<String> = store.registry_view().await.unwrap().credentials.into_iter().map(|one| one.value).collect();
     assert_eq!(left, ["cc"]);
+    let revoked = async || {
+        let all = store.revoked_certificates().await.unwrap();
+        all.into_iter().map(|one| (one.serial, one.at, one.device_is_revoked)).collect::<Vec<_>>()
+    };
+    let replaced = [("0aa".to_owned(), at(2), false), ("0bb".to_owned(), at(2), false)];
+    assert_eq!(revoked().await, replaced);
+    store.revoke_device(&oximeter(), at(3)).await.unwrap();
+    assert_eq!(revoked().await, [&replaced[..], &[("0cc".to_owned(), at(3), true)]].concat());
 }
 
 async fn a_link_signs_in_once(fresh: Fresh) {

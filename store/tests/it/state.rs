@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemas::{AlertId, Arrived, Cause, Input, Micros, Offset, Partition, Priority, RuleId, Settings};
 use store::StoreError;
 use store::audit::{AuditEntry, AuditState};
+use store::backtests::Backtest;
 use store::episodes::{Care, Episode, EpisodeFilter, State};
 
 use crate::{Fresh, NOW, ada, at, ward};
@@ -14,6 +15,7 @@ crate::on_both! {
     an_older_cause_changes_nothing
     an_acknowledgement_is_of_what_was_seen
     the_audit_chain_shows_tampering
+    a_backtest_is_recorded_once
 }
 
 fn settings() -> Settings {
@@ -22,6 +24,7 @@ fn settings() -> Settings {
         version: 0,
         monitored: true,
         limits: BTreeMap::from([("spo2.low".to_owned(), 88.0)]),
+        limits_until: BTreeMap::new(),
         oxygen_l_min: Some(2.0),
         news2_scale: 1,
         pauses: Vec::new(),
@@ -123,4 +126,26 @@ async fn the_audit_chain_shows_tampering(fresh: Fresh) {
     assert!(matches!(store.verify_audit().await.unwrap(), AuditState::Intact(_)));
     sqlx::query("DELETE FROM audit WHERE seq = 6").execute(&raw).await.unwrap();
     assert_eq!(store.verify_audit().await.unwrap(), AuditState::Broken { seq: 6 }, "a shortened chain is not intact");
+}
+
+async fn a_backtest_is_recorded_once(fresh: Fresh) {
+    let store = &fresh.store;
+    let backtest = |id: &str, created_at, person: &str| Backtest {
+        id: id.to_owned(),
+        created_at,
+        person: person.to_owned(),
+        rules_hash: "r".to_owned(),
+        data_hash: "d".to_owned(),
+        engine_version: "0.1.0+1".to_owned(),
+        from: None,
+        to: Some(at(60)),
+        summary: "{\"alerts\": 3}".to_owned(),
+    };
+    assert!(store.put_backtest(&backtest("a", at(1), "silva")).await.unwrap());
+    assert!(store.put_backtest(&backtest("b", at(2), "silva")).await.unwrap());
+    assert!(!store.put_backtest(&backtest("a", at(3), "ito")).await.unwrap(), "the same result again");
+    assert_eq!(store.backtest("a").await.unwrap(), Some(backtest("a", at(1), "silva")));
+    assert_eq!(store.backtest("c").await.unwrap(), None);
+    let ids: Vec<String> = store.backtests(10).await.unwrap().into_iter().map(|backtest| backtest.id).collect();
+    assert_eq!(ids, ["b", "a"], "the newest first");
 }
