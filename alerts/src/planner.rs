@@ -8,11 +8,14 @@ use store::{StoreError, Tx};
 use crate::escalation::Plan;
 use crate::oncall::OnCall;
 
+/// A version, and what it says.
+type Read = Option<(u64, Arc<OnCall>)>;
+
 #[derive(Clone)]
 pub(crate) struct Planner {
     everybody: Plan,
     /// Read once for each version.
-    known: Arc<Mutex<Option<(u64, Arc<OnCall>)>>>,
+    known: Arc<Mutex<Read>>,
 }
 
 impl Planner {
