@@ -305,7 +305,7 @@ async fn dashboard(
     Dashboard::bind(wanted, journal.clone(), store.clone(), objects.clone(), Some(metrics)).await.context("the dashboard (dashboard.listen)")
 }
 
-fn alerts(config: &Config, dashboard: Option<SocketAddr>) -> anyhow::Result<alerts::Config> {
+pub fn alerts(config: &Config, dashboard: Option<SocketAddr>) -> anyhow::Result<alerts::Config> {
     let mut webhooks = Vec::new();
     for webhook in &config.alerts.webhook {
         let secret = installation::secret(config, "alerts.webhook.secret_file", &webhook.secret_file)?;

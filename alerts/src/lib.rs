@@ -23,6 +23,7 @@ mod config;
 mod consumer;
 mod error;
 mod planner;
+mod reach;
 mod relay;
 mod sender;
 mod supervise;
@@ -45,6 +46,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::{Config, Secret, Smtp, Webhook};
 pub use error::AlertsError;
+pub use reach::Reach;
 
 use crate::channels::Channels;
 use crate::supervise::supervise;

@@ -8,6 +8,7 @@ mod evidence;
 mod kill;
 mod mimic;
 mod observe;
+mod oncall;
 mod refusals;
 mod rules;
 mod run;

@@ -4,6 +4,7 @@
 //! 23 hours as in one of 25.
 
 mod gaps;
+mod moment;
 mod rehearse;
 mod schedule;
 mod text;
@@ -15,7 +16,7 @@ use schemas::{EventTime, Micros, Priority};
 use crate::escalation::{Plan, Recipient, Step};
 
 pub use gaps::{Gap, Uncovered};
-pub use rehearse::{Finding, Rehearsal, Rehearsed};
+pub use rehearse::{Finding, Rehearsal, Rehearsed, Under};
 pub use schedule::Schedule;
 pub use text::{OnCallError, Target};
 

@@ -176,6 +176,12 @@ pub(super) fn parse(text: &str) -> Read<OnCall> {
             return wrong(format!("the policy {} is there twice: give each its own name", one.name));
         }
         let policy = policy(one, &oncall)?;
+        if !is_ever_used(&policy, &oncall) {
+            return wrong(format!(
+                "the policy {} is never used: every ward and priority of it comes under one before it; put it first, or take it out",
+                policy.name
+            ));
+        }
         oncall.policies.push(policy);
     }
     for priority in [Priority::High, Priority::Medium, Priority::Low] {
@@ -256,6 +262,14 @@ fn policy(text: PolicyText, oncall: &OnCall) -> Read<Policy> {
         steps.push(PolicyStep { to: targets(&step.to)?, wait: span(&step.wait, &whose)?, skip_if_empty: step.skip_if_empty });
     }
     Ok(Policy { last_resort: targets(&text.last_resort)?, name: text.name, wards: text.wards, priorities: text.priorities, steps })
+}
+
+/// Whether some ward and priority comes under it, and not under one of `before`.
+fn is_ever_used(policy: &Policy, before: &OnCall) -> bool {
+    let wards: Vec<Option<&str>> = if policy.wards.is_empty() { vec![None] } else { policy.wards.iter().map(|ward| Some(ward.as_str())).collect() };
+    let all = [Priority::High, Priority::Medium, Priority::Low];
+    let priorities = if policy.priorities.is_empty() { &all[..] } else { &policy.priorities };
+    wards.iter().any(|ward| priorities.iter().any(|priority| before.policy(*ward, *priority).is_none()))
 }
 
 fn target(text: &str, oncall: &OnCall, whose: &str) -> Read<Target> {

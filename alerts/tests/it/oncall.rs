@@ -120,7 +120,9 @@ fn a_plan_skips_whom_nobody_reaches_and_ends_with_the_last_resort() {
     );
     let night = nurses.plan(None, Priority::Low, Some("ito"), at("2026-11-05T22:00:00Z"));
     assert_eq!(channels(&night), [(0, text(&["mail:i@c.example"])), (2, text(&["mail:i@c.example"])), (3, text(&["webhook:pager"]))], "who owns it first");
-    assert!(nurses.uncovered(at("2026-11-05T00:00:00Z"), at("2026-11-06T00:00:00Z")).is_empty(), "the doctors are always there");
+    let uncovered = |works: fn(&str) -> bool| nurses.uncovered(at("2026-11-05T00:00:00Z"), at("2026-11-06T00:00:00Z"), works).len();
+    assert_eq!(uncovered(|_| true), 0, "the doctors are always there");
+    assert_eq!(uncovered(|channel| channel.starts_with("sms:")), 2, "they have mail only, and the nurse her day");
 }
 
 #[test]
@@ -137,6 +139,13 @@ fn a_rehearsal_names_hours_people_and_steps() {
     assert!(found.findings.contains(&Finding::EmptyStep { policy: "all".to_owned(), step: 2, gap: Gap { from, until } }));
     let ito = Finding::Unreachable { person: "ito".to_owned(), gap: Gap { from, until }, why: "mail:i@c.example: no mail server is configured".to_owned() };
     assert!(found.findings.contains(&ito));
+    assert!(found.findings.iter().all(|f| !matches!(f, Finding::NeverReached { .. })), "a high alert goes on to the second step");
+    assert_eq!((found.policies[0].policy.as_str(), found.policies[0].rules.len(), found.policies[0].patients), ("all", 1, 3));
+    let low = Rehearsal { rules: vec![("weight".to_owned(), Priority::Low)], ..what.clone() };
+    let found = nurses.rehearse(&low, from, until, |_| None);
+    assert!(!found.findings.iter().any(|f| matches!(f, Finding::NeverReached { .. })), "kaya has no channel: her hours go on to the doctors");
+    let found = nurses.rehearse(&low, from, from_8.from, |_| None);
+    assert!(found.findings.iter().any(|f| matches!(f, Finding::NeverReached { step: 2, .. })), "{:#?}", found.findings);
     assert_eq!(nurses.rehearse(&Rehearsal::default(), from, until, fails).findings.iter().filter(|f| matches!(f, Finding::Uncovered { .. })).count(), 0);
 }
 
@@ -147,6 +156,7 @@ fn a_text_that_cannot_work_says_what_to_change() {
     assert!(OnCall::parse(&format!("{good}{policy}")).is_ok());
     for (text, says) in [
         (good.to_owned(), "no policy is for alerts of priority high"),
+        (format!("{good}{policy}{}", policy.replace("\"p\"", "\"q\"\nwards = [\"w7\"]")), "the policy q is never used"),
         (format!("{good}{}", policy.replace("\"p\"", "\"p\"\npriorities = [\"high\"]")), "no policy is for alerts of priority medium"),
         (format!("{good}{}", policy.replace("person:a", "person:b")), "no person of that name"),
         (format!("{good}{}", policy.replace("person:a", "a")), "write person:"),
@@ -159,6 +169,39 @@ fn a_text_that_cannot_work_says_what_to_change() {
         let error = OnCall::parse(&text).unwrap_err().to_string();
         assert!(error.contains(says), "{text}\n{error}");
     }
+}
+
+#[test]
+fn a_moment_is_as_the_wall_shows_it() {
+    let site = oncall("rotation = [{ people = [\"silva\"], starts = \"2026-01-01\" }]");
+    for (now, text, moment) in [
+        ("2026-11-26T20:00:00Z", "07:00", "2026-11-27T07:00:00Z"),
+        ("2026-11-26T06:59:59Z", "07:00", "2026-11-26T07:00:00Z"),
+        ("2026-11-26T07:00:00Z", "07:00", "2026-11-27T07:00:00Z"),
+        // the clocks change in this night
+        ("2026-10-24T20:00:00Z", "07:00", "2026-10-25T07:00:00Z"),
+        ("2026-03-28T20:00:00Z", "07:00", "2026-03-29T06:00:00Z"),
+        ("2026-07-01T00:00:00Z", "2026-07-02T08:00", "2026-07-02T07:00:00Z"),
+        ("2026-07-01T00:00:00Z", "2026-07-02T08:00:00+02:00", "2026-07-02T06:00:00Z"),
+        ("2026-07-01T00:00:00Z", "now", "2026-07-01T00:00:00Z"),
+    ] {
+        assert_eq!(site.moment(text, at(now)).unwrap(), at(moment), "{text} at {now}");
+    }
+    assert!(site.moment("tomorrow", at("2026-07-01T00:00:00Z")).unwrap_err().to_string().contains("07:00"));
+    assert_eq!(site.wall(at("2026-07-01T11:00:00Z")), "2026-07-01T12:00:00+01:00");
+}
+
+/// A holiday without anybody, three months from now, is found today.
+#[test]
+fn it_is_looked_as_far_ahead_as_anything_is_written() {
+    let now = at("2026-11-05T12:00:00Z");
+    let weekly = "rotation = [{ people = [\"silva\", \"ito\", \"ito\", \"ito\", \"ito\", \"kaya\"], starts = \"2026-11-05\" }]";
+    assert_eq!(oncall(weekly).horizon(now), now + Micros::days(42));
+    let holiday = oncall(&format!("{weekly}\nholiday = [{{ date = \"2027-02-28\", people = [] }}]"));
+    assert_eq!(holiday.horizon(now), at("2027-03-01T00:00:00Z"));
+    let gaps = holiday.schedules["nurses"].gaps(now, holiday.horizon(now));
+    assert_eq!(gaps, [Gap { from: at("2027-02-28T00:00:00Z"), until: at("2027-03-01T00:00:00Z") }]);
+    assert_eq!(holiday.schedules["nurses"].relieved(now, holiday.horizon(now)), Some(at("2026-11-12T00:00:00Z")));
 }
 
 proptest! {
