@@ -230,13 +230,14 @@ impl Default for Processor {
 #[serde(deny_unknown_fields, default)]
 pub struct Alerts {
     pub repage_after: Span,
+    pub acknowledged_for: Span,
     pub webhook: Vec<Webhook>,
     pub smtp: Smtp,
 }
 
 impl Default for Alerts {
     fn default() -> Self {
-        Self { repage_after: Span::minutes(5), webhook: Vec::new(), smtp: Smtp::default() }
+        Self { repage_after: Span::minutes(5), acknowledged_for: Span::minutes(60), webhook: Vec::new(), smtp: Smtp::default() }
     }
 }
 

@@ -65,6 +65,9 @@ enum Command {
     /// Checks rules, and puts them into force
     #[command(subcommand)]
     Rule(commands::rule::RuleCommand),
+    /// Says who is on call, loads who will be, and rehearses the night: docs/oncall.md
+    #[command(subcommand)]
+    Oncall(commands::oncall::OnCallCommand),
     /// Adds wards
     #[command(subcommand)]
     Ward(commands::ward::WardCommand),
@@ -128,6 +131,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Certify(certify) => runtime()?.block_on(commands::certify::run(certify)),
         Command::Decode(decode) => commands::decode::run(&decode),
         Command::Rule(command) => runtime()?.block_on(commands::rule::run(command)),
+        Command::Oncall(command) => runtime()?.block_on(commands::oncall::run(command)),
         Command::Ward(command) => runtime()?.block_on(commands::ward::run(command)),
         Command::User(command) => runtime()?.block_on(commands::user::run(command)),
         Command::Replay(replay) => runtime()?.block_on(commands::replay::run(replay)),

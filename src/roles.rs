@@ -298,13 +298,14 @@ async fn dashboard(
         engine,
         partitions: config.journal.partitions,
         repage_after: config.alerts.repage_after.0,
+        acknowledged_for: config.alerts.acknowledged_for.0,
         audit_spool: config.path(&config.dashboard.audit_spool),
         build: env!("CARGO_PKG_VERSION").to_owned(),
     };
     Dashboard::bind(wanted, journal.clone(), store.clone(), objects.clone(), Some(metrics)).await.context("the dashboard (dashboard.listen)")
 }
 
-fn alerts(config: &Config, dashboard: Option<SocketAddr>) -> anyhow::Result<alerts::Config> {
+pub fn alerts(config: &Config, dashboard: Option<SocketAddr>) -> anyhow::Result<alerts::Config> {
     let mut webhooks = Vec::new();
     for webhook in &config.alerts.webhook {
         let secret = installation::secret(config, "alerts.webhook.secret_file", &webhook.secret_file)?;

@@ -12,10 +12,12 @@ use std::time::Duration;
 use journal::{Assignment, Event, Journal, Mode, Reader, Record, Start, Topic};
 use metrics::counter;
 use schemas::{CANARY_RULE, EventTime, Offset, Partition, Transition, TransitionKind};
+use store::episodes::Hop;
 use store::{Store, StoreError, Tx};
 use tokio_util::sync::CancellationToken;
 
-use crate::episode::{self, Policy};
+use crate::episode;
+use crate::planner::Planner;
 use crate::supervise::wait;
 use crate::{AlertsError, READER, names, now};
 
@@ -28,7 +30,7 @@ const STALLED: Duration = Duration::from_secs(60);
 pub(crate) struct Consumer {
     journal: Arc<dyn Journal>,
     store: Store,
-    policy: Policy,
+    planner: Planner,
 }
 
 /// A partition that is ours.
@@ -47,11 +49,17 @@ struct Did {
     replays: u64,
 }
 
+/// A transition, and when the journal had it.
+struct Heard {
+    transition: Transition,
+    evaluated: EventTime,
+}
+
 type Partitions = BTreeMap<Partition, Owned>;
 
 impl Consumer {
-    pub fn new(journal: Arc<dyn Journal>, store: Store, policy: Policy) -> Self {
-        Self { journal, store, policy }
+    pub fn new(journal: Arc<dyn Journal>, store: Store, planner: Planner) -> Self {
+        Self { journal, store, planner }
     }
 
     pub async fn run(self, stop: CancellationToken) -> Result<(), AlertsError> {
@@ -149,9 +157,9 @@ impl Consumer {
         Ok(())
     }
 
-    fn read(&self, partition: Partition, records: &[Record]) -> Vec<Transition> {
+    fn read(&self, partition: Partition, records: &[Record]) -> Vec<Heard> {
         let read = |record: &Record| match Transition::decode(&record.value) {
-            Ok(transition) => Some(transition),
+            Ok(transition) => Some(Heard { transition, evaluated: record.arrived_at.as_event() }),
             Err(error) => {
                 tracing::error!(%partition, offset = %record.offset, %error, "a record of alerts cannot be read and reaches nobody; run the version that wrote it");
                 counter!(names::UNREADABLE, "partition" => partition.to_string()).increment(1);
@@ -162,8 +170,8 @@ impl Consumer {
     }
 
     /// `None`: the position is not at `from`, and nothing was stored.
-    async fn store_stretch(&self, partition: Partition, from: Offset, to: Offset, transitions: &[Transition]) -> Result<Option<Did>, StoreError> {
-        let (policy, now) = (&self.policy, now());
+    async fn store_stretch(&self, partition: Partition, from: Offset, to: Offset, transitions: &[Heard]) -> Result<Option<Did>, StoreError> {
+        let (planner, now) = (&self.planner, now());
         self.store
             .transaction(|tx| {
                 Box::pin(async move {
@@ -171,13 +179,13 @@ impl Consumer {
                         return Ok(None);
                     }
                     let mut did = Did::default();
-                    let (canaries, alerts): (Vec<_>, Vec<_>) = transitions.iter().partition(|t| t.rule.as_str() == CANARY_RULE);
-                    if let Some(at) = canaries.iter().map(|t| t.at).max() {
+                    let (canaries, alerts): (Vec<_>, Vec<_>) = transitions.iter().partition(|heard| heard.transition.rule.as_str() == CANARY_RULE);
+                    if let Some(at) = canaries.iter().map(|heard| heard.transition.at).max() {
                         canary_heard(tx, partition, at).await?;
                     }
                     // what is on trial makes no episode: it stands in the log and in the lake
-                    for transition in alerts.into_iter().filter(|t| !t.shadow) {
-                        apply(tx, transition, partition, policy, now, &mut did).await?;
+                    for heard in alerts.into_iter().filter(|heard| !heard.transition.shadow) {
+                        apply(tx, heard, partition, planner, now, &mut did).await?;
                     }
                     Ok(Some(did))
                 })
@@ -237,19 +245,27 @@ async fn patiently<T, F: Future<Output = Result<T, StoreError>>>(stop: &Cancella
     }
 }
 
-async fn apply(tx: &mut Tx<'_>, t: &Transition, partition: Partition, policy: &Policy, now: EventTime, did: &mut Did) -> Result<(), StoreError> {
+async fn apply(tx: &mut Tx<'_>, heard: &Heard, partition: Partition, planner: &Planner, now: EventTime, did: &mut Did) -> Result<(), StoreError> {
+    let t = &heard.transition;
     let current = tx.find_episode(t.alert).await?;
     let told = match current {
         Some(_) => tx.notifications(t.alert).await?,
         None => Vec::new(),
     };
-    let Some(step) = episode::step(current.as_ref(), &told, t, partition, policy, now) else {
+    let owner = current.as_ref().and_then(|episode| episode.care.owner.as_deref());
+    let plan = planner.plan(tx, &t.patient, t.priority, owner, now).await?;
+    let Some(step) = episode::step(current.as_ref(), &told, t, partition, &plan, now) else {
         did.replays += 1;
         return Ok(());
     };
     if tx.upsert_episode(&step.episode).await?.is_none() {
         did.replays += 1;
         return Ok(());
+    }
+    if current.is_none() {
+        tx.put_rung(t.alert, step.episode.care.rung).await?;
+        tx.stamp(t.alert, Hop::Evaluated, heard.evaluated).await?;
+        tx.stamp(t.alert, Hop::Stored, now).await?;
     }
     let entry = &step.history;
     tx.add_history(t.alert, entry.at, entry.what, None, entry.note.as_deref()).await?;

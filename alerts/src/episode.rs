@@ -4,7 +4,7 @@
 //!
 //! | alert | first page | repeated | told of its end |
 //! |---|---|---|---|
-//! | high, medium | yes | until taken or over | yes |
+//! | high, medium | yes | by the plan's steps, until taken or over | yes |
 //! | low | yes | no | yes |
 //! | late, and the engine says `pages = false` | no: inbox | no | no |
 //! | technical, or of a device under test | no: inbox | no | no |
@@ -13,11 +13,11 @@
 //! that paged: a page without its end keeps a nurse walking.
 
 use schemas::{AlertId, EventTime, Micros, Partition, Transition, TransitionKind};
-use store::episodes::{Episode, State, What};
+use store::episodes::{Care, Episode, Rung, State, What};
 use store::notifications::{Notification, State as Sending};
 use store::timers::Timer;
 
-use crate::escalation::{self, is_page};
+use crate::escalation::{self, Plan, Recipient, is_page};
 
 /// The kind of the first page.
 pub const PAGE: &str = "page";
@@ -30,13 +30,6 @@ pub const AMENDED: &str = "amended";
 
 /// An alert that ended this soon after it was heard is brief: no page has reached a person by then.
 pub const BRIEF: Micros = Micros::seconds(30);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// Everybody who is paged.
-    pub channels: Vec<String>,
-    pub repage_after: Micros,
-}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -57,29 +50,32 @@ pub struct Step {
     pub ends: bool,
 }
 
-/// `None`: a replay, which changes nothing. `told` are the alert's notifications so far.
+/// `None`: a replay, which changes nothing. `told` are the alert's notifications so far, `plan` says who is there to be paged.
 ///
 /// A transition of an alert that is not here (its raising was lost with the journal's retention) makes the episode as well, and pages
 /// as the raising would have.
-pub fn step(current: Option<&Episode>, told: &[Notification], transition: &Transition, partition: Partition, policy: &Policy, now: EventTime) -> Option<Step> {
+pub fn step(current: Option<&Episode>, told: &[Notification], transition: &Transition, partition: Partition, plan: &Plan, now: EventTime) -> Option<Step> {
     if current.is_some_and(|episode| transition.cause <= episode.cause) {
         return None;
     }
     let kind = transition.kind;
     let was_open = current.is_none_or(|episode| episode.state == State::Open);
     let raises = kind == TransitionKind::Raised || current.is_none();
-    let episode = next(current, transition, partition);
+    let mut episode = next(current, transition, partition);
     let ends = was_open && episode.state != State::Open;
 
     let mut notifications = Vec::new();
     let mut timers = Vec::new();
     if raises && pages(transition) {
-        notifications = page(&episode, &policy.channels, now);
-        timers.extend(escalation::first(&episode, policy, now));
+        if let Some((step, rung)) = plan.next(Rung::default()) {
+            notifications = pages_of(&episode, PAGE, &page_key(episode.alert), &step.to, now);
+            episode.care.rung = rung;
+        }
+        timers.extend(escalation::first(&episode, plan, now));
     } else if let Some((kind, key)) = told_of(transition, was_open) {
         notifications = paged(told).map(|channel| notification(episode.alert, kind, &key, channel, now)).collect();
     }
-    let history = Entry { at: transition.heard_at.as_event(), what: what(kind), note: note(transition, policy, raises) };
+    let history = Entry { at: transition.heard_at.as_event(), what: what(kind), note: note(transition, plan, raises) };
     Some(Step { episode, history, notifications, timers, ends })
 }
 
@@ -93,9 +89,13 @@ pub(crate) fn notification(alert: AlertId, kind: &str, key: &str, channel: &str,
     Notification::due(format!("{key} {channel}"), alert, kind, channel, key.to_owned(), now, now)
 }
 
-fn page(episode: &Episode, channels: &[String], now: EventTime) -> Vec<Notification> {
-    let key = page_key(episode.alert);
-    channels.iter().map(|channel| notification(episode.alert, PAGE, &key, channel, now)).collect()
+/// One for each recipient, in the first channel; the others stand by.
+pub(crate) fn pages_of(episode: &Episode, kind: &str, key: &str, to: &[Recipient], now: EventTime) -> Vec<Notification> {
+    let page = |to: &Recipient| {
+        let (channel, fallback) = to.channels.split_first()?;
+        Some(Notification { person: to.person.clone(), fallback: fallback.to_vec(), ..notification(episode.alert, kind, key, channel, now) })
+    };
+    to.iter().filter_map(page).collect()
 }
 
 /// Whether the raising pages people. An amendment says nothing about that, so one of an unknown alert pages: better once too often.
@@ -161,6 +161,7 @@ fn raised(t: &Transition, partition: Partition) -> Episode {
         // the engine names two reasons not to page: late, and a device under test
         test: raised && !t.pages && !t.late && !t.technical,
         acknowledged: None,
+        care: Care::default(),
         version: 0,
         partition,
         cause: t.cause,
@@ -176,7 +177,7 @@ fn what(kind: TransitionKind) -> What {
     }
 }
 
-fn note(t: &Transition, policy: &Policy, raises: bool) -> Option<String> {
+fn note(t: &Transition, plan: &Plan, raises: bool) -> Option<String> {
     let mut notes = Vec::new();
     if !t.reason.is_empty() {
         notes.push(clean(&t.reason));
@@ -192,7 +193,7 @@ fn note(t: &Transition, policy: &Policy, raises: bool) -> Option<String> {
             t if t.technical => Some("technical: nobody is paged"),
             t if !pages(t) && t.late => Some("over before it was heard: nobody is paged"),
             t if !pages(t) => Some("a device under test: nobody is paged"),
-            _ if policy.channels.is_empty() => Some("no channel is configured: nobody is paged"),
+            _ if plan.first().is_none() => Some("nobody is on call and no channel is configured: nobody is paged"),
             _ => None,
         };
         notes.extend(why.map(str::to_owned));

@@ -1,11 +1,21 @@
-//! When a page is repeated, and when an attempt that failed is made again; pure.
+//! Who is paged next and when, as a value: what a timer does when it is due, and when an attempt that failed is made again; pure.
+//!
+//! An alert has one timer. While somebody has the alert or it is snoozed, the timer stands at the end of that; otherwise at the time when
+//! the next step is paged. So an open alert that was to wake somebody is never without an end of its silence:
+//!
+//! | when the timer is due and the alert is | |
+//! |---|---|
+//! | over, or acknowledged for good | nothing; the timer is finished |
+//! | acknowledged or snoozed until later | the timer waits until then |
+//! | acknowledged or snoozed until now | that ends, and the first step is paged |
+//! | open | the next step is paged; after the last one the first again |
 
 use schemas::{EventTime, Micros, Priority};
-use store::episodes::{Episode, State};
+use store::episodes::{Episode, Rung, State, What};
 use store::notifications::{Notification, State as Sending};
 use store::timers::{REPAGE, Timer};
 
-use crate::episode::{PAGE, Policy, notification};
+use crate::episode::{PAGE, notification, pages_of};
 
 /// A notification that failed for this long is given up, whatever its priority: by then somebody else has the patient, or nobody reads it.
 pub const GIVE_UP: Micros = Micros::hours(24);
@@ -16,32 +26,116 @@ pub const fn repeats(priority: Priority) -> bool {
     matches!(priority, Priority::High | Priority::Medium)
 }
 
-/// The timer of an alert that was just raised.
-pub fn first(episode: &Episode, policy: &Policy, now: EventTime) -> Option<Timer> {
-    let repeats = repeats(episode.priority) && episode.state == State::Open && episode.acknowledged.is_none() && !policy.channels.is_empty();
-    repeats.then(|| Timer::new(format!("{}_{REPAGE}", episode.alert), episode.alert, REPAGE, now + policy.repage_after))
+/// Somebody to be paged, by the first channel that works.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recipient {
+    /// `None`: whoever reads the channel.
+    pub person: Option<String>,
+    pub channels: Vec<String>,
 }
 
-/// What a re-page timer does when it is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Its place in the policy, which does not change when an earlier step is empty tonight.
+    pub index: u32,
+    pub to: Vec<Recipient>,
+    /// Until the next step.
+    pub wait: Micros,
+}
+
+/// Who is there for one alert at one time, step by step. A step without anybody is not in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    pub steps: Vec<Step>,
+    /// How soon it is looked again when nobody is there at all.
+    pub look_again: Micros,
+}
+
+impl Plan {
+    /// Every channel at once, again and again.
+    pub fn everybody(channels: &[String], repage_after: Micros) -> Self {
+        let to: Vec<_> = channels.iter().map(|channel| Recipient { person: None, channels: vec![channel.clone()] }).collect();
+        let steps = if to.is_empty() { Vec::new() } else { vec![Step { index: 0, to, wait: repage_after }] };
+        Self { steps, look_again: repage_after }
+    }
+
+    pub fn first(&self) -> Option<&Step> {
+        self.steps.first()
+    }
+
+    /// The step whose turn it is at `rung`, and the rung after it.
+    pub fn next(&self, rung: Rung) -> Option<(&Step, Rung)> {
+        let here = self.steps.iter().find(|step| step.index >= rung.step).map(|step| (step, rung.round));
+        let (step, round) = here.or_else(|| Some((self.first()?, rung.round + 1)))?;
+        Some((step, Rung { round, step: step.index + 1 }))
+    }
+}
+
+/// The timer of an alert that was just raised.
+pub fn first(episode: &Episode, plan: &Plan, now: EventTime) -> Option<Timer> {
+    let repeats = repeats(episode.priority) && episode.state == State::Open && episode.acknowledged.is_none();
+    let wait = plan.first().map_or(plan.look_again, |step| step.wait);
+    repeats.then(|| Timer::new(Timer::id_of(episode.alert), episode.alert, REPAGE, now + wait))
+}
+
+/// What a timer does when it is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fired {
-    /// Somebody has it, or it is over: the timer is finished.
+    /// Somebody has it for good, or it is over: the timer is finished.
     Over,
-    /// The timer fires again at `due`. A channel that still owes an earlier page gets no other: when it is back, one page is enough.
-    Again { number: u32, notifications: Vec<Notification>, due: EventTime },
+    /// Somebody has it, or it is snoozed: the timer is due then.
+    Wait(EventTime),
+    Again(Again),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Again {
+    /// What ended, acknowledgement or snooze: it is taken out of the episode and stands in its history.
+    pub ended: Vec<What>,
+    /// Which page this is.
+    pub number: u32,
+    pub rung: Rung,
+    /// A channel that still owes an earlier page gets no other: when it is back, one page is enough.
+    pub notifications: Vec<Notification>,
+    /// `None`: the timer is finished.
+    pub due: Option<EventTime>,
 }
 
 /// `told` are all notifications of the alert.
-pub fn fire(episode: &Episode, told: &[Notification], policy: &Policy, now: EventTime) -> Fired {
-    if episode.state != State::Open || episode.acknowledged.is_some() {
+pub fn fire(episode: &Episode, told: &[Notification], plan: &Plan, now: EventTime) -> Fired {
+    let taken_for_good = episode.acknowledged.as_ref().is_some_and(|given| given.until.is_none());
+    if episode.state != State::Open || taken_for_good {
         return Fired::Over;
     }
+    let acknowledged = episode.acknowledged.as_ref().and_then(|given| given.until);
+    let snoozed = episode.care.snoozed.as_ref().map(|snooze| snooze.until);
+    if let Some(until) = acknowledged.into_iter().chain(snoozed).filter(|until| *until > now).max() {
+        return Fired::Wait(until);
+    }
+    let ended: Vec<What> = acknowledged.map(|_| What::Expired).into_iter().chain(snoozed.map(|_| What::Woken)).collect();
+    let pages = told.iter().any(is_page) || (repeats(episode.priority) && !episode.technical && !episode.test && !episode.late);
     let number = told.iter().filter(|n| n.kind == REPAGE).map(number).max().unwrap_or(1) + 1;
+    let mut again = Again { ended, number, rung: episode.care.rung, notifications: Vec::new(), due: None };
+    if !pages {
+        return Fired::Again(again);
+    }
+    let rung = if again.ended.is_empty() { episode.care.rung } else { Rung { round: episode.care.rung.round + 1, step: 0 } };
     let key = format!("{}_{REPAGE}_{number}", episode.alert);
-    let owes = |channel: &str| told.iter().any(|n| n.channel == channel && is_page(n) && matches!(n.state, Sending::Due | Sending::Sending));
-    let channels = policy.channels.iter().filter(|channel| !owes(channel));
-    let notifications = channels.map(|channel| notification(episode.alert, REPAGE, &key, channel, now)).collect();
-    Fired::Again { number, notifications, due: now + policy.repage_after }
+    let mut wait = plan.look_again;
+    if let Some((step, rung)) = plan.next(rung) {
+        let owes = |channel: &str| told.iter().any(|n| n.channel == channel && is_page(n) && matches!(n.state, Sending::Due | Sending::Sending));
+        again.notifications = pages_of(episode, REPAGE, &key, &step.to, now);
+        again.notifications.retain(|n| !owes(&n.channel));
+        (again.rung, wait) = (rung, step.wait);
+    }
+    again.due = repeats(episode.priority).then(|| now + wait);
+    Fired::Again(again)
+}
+
+/// What is sent when `n` could not be delivered: the person's next channel, at once and under the same key.
+pub fn fall_through(n: &Notification, now: EventTime) -> Option<Notification> {
+    let (channel, fallback) = n.fallback.split_first()?;
+    Some(Notification { person: n.person.clone(), fallback: fallback.to_vec(), ..notification(n.alert, &n.kind, &n.key, channel, now) })
 }
 
 /// Which page it is: the first is 1.

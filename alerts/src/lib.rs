@@ -22,6 +22,8 @@ mod channels;
 mod config;
 mod consumer;
 mod error;
+mod planner;
+mod reach;
 mod relay;
 mod sender;
 mod supervise;
@@ -30,6 +32,7 @@ mod timers;
 pub mod episode;
 pub mod escalation;
 pub mod names;
+pub mod oncall;
 pub mod text;
 
 use std::sync::Arc;
@@ -43,6 +46,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::{Config, Secret, Smtp, Webhook};
 pub use error::AlertsError;
+pub use reach::Reach;
 
 use crate::channels::Channels;
 use crate::supervise::supervise;
@@ -80,11 +84,11 @@ impl Alerts {
             tracing::warn!("no webhook and no mail is configured: alerts are shown on the dashboard, and nobody is paged");
         }
         let repage_after = Micros(i64::try_from(self.config.repage_after.as_micros()).unwrap_or(i64::MAX));
-        let policy = episode::Policy { channels: names, repage_after };
+        let planner = planner::Planner::new(&names, repage_after);
         let (journal, store) = (self.journal, self.store);
 
-        let consumer = consumer::Consumer::new(journal.clone(), store.clone(), policy.clone());
-        let timers = timers::Timers::new(store.clone(), owner.clone(), policy);
+        let consumer = consumer::Consumer::new(journal.clone(), store.clone(), planner.clone());
+        let timers = timers::Timers::new(store.clone(), owner.clone(), planner);
         let sender = sender::Sender::new(store.clone(), owner.clone(), self.channels, self.config.dashboard_url);
         let relay = relay::Relay::new(journal.clone(), store.clone(), owner.clone());
         let canary = canary::Canary::new(journal, store, owner);

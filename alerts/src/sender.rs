@@ -119,7 +119,7 @@ impl Sender {
             .store
             .transaction(|tx| {
                 Box::pin(async move {
-                    if !tx.notification_sent(&n.id, owner, now).await? {
+                    if !tx.notification_sent(&n.id, owner, None, now).await? {
                         return Ok(false);
                     }
                     if is_page(n) {

@@ -38,14 +38,6 @@ pub struct Message {
     pub link: String,
 }
 
-/// Four letters and digits by which people name an alert to each other: `K7F2`. Not unique for ever, but in a ward on a night.
-pub fn code(alert: AlertId) -> String {
-    // Crockford's base32: no I, L, O, U to be misread or misheard
-    const LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
-    let head = u32::from_be_bytes([alert.0[0], alert.0[1], alert.0[2], alert.0[3]]);
-    (0..4).map(|i| char::from(LETTERS[(head >> (27 - 5 * i)) as usize & 31])).collect()
-}
-
 /// `ward` is `None` when the patient is no longer in the registry.
 pub fn message(n: &Notification, episode: &Episode, ward: Option<&Ward>, dashboard_url: &str) -> Message {
     Message {
@@ -54,7 +46,7 @@ pub fn message(n: &Notification, episode: &Episode, ward: Option<&Ward>, dashboa
         kind: n.kind.clone(),
         number: number(n),
         alert: episode.alert,
-        code: code(episode.alert),
+        code: episode.alert.code(),
         priority: episode.priority,
         ward: ward.map_or_else(|| "unknown ward".to_owned(), |ward| ward.name.clone()),
         rule: episode.rule.to_string(),
@@ -118,10 +110,10 @@ mod tests {
 
     #[test]
     fn a_code_has_four_letters_that_nobody_misreads() {
-        assert_eq!(code(AlertId([0; 16])), "0000");
-        assert_eq!(code(AlertId([0xff; 16])), "ZZZZ");
-        assert_eq!(code("9a4f0000000000000000000000000000".parse().unwrap()), "K97G");
-        assert_ne!(code(AlertId([7; 16])), code(AlertId([8; 16])));
+        assert_eq!(AlertId([0; 16]).code(), "0000");
+        assert_eq!(AlertId([0xff; 16]).code(), "ZZZZ");
+        assert_eq!("9a4f0000000000000000000000000000".parse::<AlertId>().unwrap().code(), "K97G");
+        assert_ne!(AlertId([7; 16]).code(), AlertId([8; 16]).code());
     }
 
     #[test]

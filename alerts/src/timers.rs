@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use metrics::counter;
-use schemas::Micros;
-use store::episodes::What;
+use schemas::{EventTime, Micros};
+use store::episodes::{Episode, What};
 use store::timers::{REPAGE, Timer};
-use store::{Store, StoreError};
+use store::{Store, StoreError, Tx};
 use tokio_util::sync::CancellationToken;
 
-use crate::episode::Policy;
-use crate::escalation::{Fired, fire};
+use crate::escalation::{Again, Fired, fire};
+use crate::planner::Planner;
 use crate::{AlertsError, names, now, until};
 
 /// Another process may have added one.
@@ -23,12 +23,12 @@ const AT_ONCE: u32 = 16;
 pub(crate) struct Timers {
     store: Store,
     owner: String,
-    policy: Policy,
+    planner: Planner,
 }
 
 impl Timers {
-    pub fn new(store: Store, owner: String, policy: Policy) -> Self {
-        Self { store, owner, policy }
+    pub fn new(store: Store, owner: String, planner: Planner) -> Self {
+        Self { store, owner, planner }
     }
 
     pub async fn run(self, stop: CancellationToken) -> Result<(), AlertsError> {
@@ -58,27 +58,23 @@ impl Timers {
     }
 
     async fn fire(&self, timer: &Timer) -> Result<(), StoreError> {
-        let (owner, policy, now) = (&self.owner, &self.policy, now());
+        let (owner, planner, now) = (&self.owner, &self.planner, now());
         let paged = self
             .store
             .transaction(|tx| {
                 Box::pin(async move {
                     let episode = tx.episode(timer.alert).await?;
                     let told = tx.notifications(timer.alert).await?;
-                    let fired = if timer.kind == REPAGE { fire(&episode, &told, policy, now) } else { Fired::Over };
-                    let Fired::Again { number, notifications, due } = fired else {
-                        tx.finish_timer(&timer.id, owner).await?;
-                        return Ok(false);
+                    let plan = planner.plan(tx, &episode.patient, episode.priority, episode.care.owner.as_deref(), now).await?;
+                    let fired = if timer.kind == REPAGE { fire(&episode, &told, &plan, now) } else { Fired::Over };
+                    let mine = match &fired {
+                        Fired::Wait(due) | Fired::Again(Again { due: Some(due), .. }) => tx.reschedule_timer(&timer.id, owner, *due).await?,
+                        Fired::Over | Fired::Again(Again { due: None, .. }) => tx.finish_timer(&timer.id, owner).await?,
                     };
-                    if !tx.reschedule_timer(&timer.id, owner, due).await? || notifications.is_empty() {
-                        return Ok(false);
+                    match fired {
+                        Fired::Again(again) if mine => page_again(tx, &episode, &again, now).await,
+                        _ => Ok(false),
                     }
-                    for notification in &notifications {
-                        tx.add_notification(notification).await?;
-                    }
-                    let note = format!("nobody has taken it: page {number}");
-                    tx.add_history(timer.alert, now, What::Escalated, None, Some(&note)).await?;
-                    Ok(true)
                 })
             })
             .await?;
@@ -87,4 +83,33 @@ impl Timers {
         }
         Ok(())
     }
+}
+
+/// Whether a page was added.
+async fn page_again(tx: &mut Tx<'_>, episode: &Episode, again: &Again, now: EventTime) -> Result<bool, StoreError> {
+    let alert = episode.alert;
+    if !again.ended.is_empty() {
+        let mut care = episode.care.clone();
+        let mut acknowledged = episode.acknowledged.as_ref();
+        for what in &again.ended {
+            match what {
+                What::Expired => acknowledged = None,
+                _ => care.snoozed = None,
+            }
+            tx.add_history(alert, now, *what, None, None).await?;
+        }
+        tx.put_care(alert, acknowledged, &care).await?;
+    }
+    tx.put_rung(alert, again.rung).await?;
+    if again.notifications.is_empty() {
+        return Ok(false);
+    }
+    for notification in &again.notifications {
+        tx.add_notification(notification).await?;
+    }
+    let people: Vec<&str> = again.notifications.iter().filter_map(|n| n.person.as_deref()).collect();
+    let whom = if people.is_empty() { String::new() } else { format!(", to {}", people.join(", ")) };
+    let note = format!("nobody has taken it: page {}{whom}", again.number);
+    tx.add_history(alert, now, What::Escalated, None, Some(&note)).await?;
+    Ok(true)
 }

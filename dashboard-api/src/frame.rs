@@ -14,6 +14,10 @@ use futures::FutureExt;
 use crate::names;
 use crate::problem::Problem;
 
+/// Beside an answer that a person reads in a browser: it is no problem's body, whatever its status.
+#[derive(Clone)]
+pub(crate) struct Shown;
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Until the head of the answer; a stream goes on for as long as it wants.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -79,7 +83,8 @@ fn as_problem(response: Response, id: &str) -> Response {
     }
     let status = response.status();
     let ours = response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
-    if !(status.is_client_error() || status.is_server_error()) || ours {
+    let shown = response.extensions().get::<Shown>().is_some();
+    if !(status.is_client_error() || status.is_server_error()) || ours || shown {
         return response;
     }
     let remedy = match status {

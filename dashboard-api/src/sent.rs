@@ -63,6 +63,13 @@ pub(crate) fn alert_id(text: &str) -> Result<AlertId, Problem> {
     text.parse().map_err(|error| Problem::invalid(format!("the alert's id: {error}"), "use the `id` that a list of alerts gives"))
 }
 
+/// What `Idempotency-Key` holds.
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = value.to_str().ok().map(|text| text.trim().trim_matches('"')).filter(|key| (1..=64).contains(&key.len()));
+    key.map(Some).ok_or_else(|| Problem::of_status(StatusCode::BAD_REQUEST, "`idempotency-key` holds no key", "send 1 to 64 characters, such as a new UUID"))
+}
+
 /// The version of `If-Match: "3"`; `None` without the header.
 /// A proxy that compresses makes an ETag weak; the version in it is the same.
 pub(crate) fn if_match(headers: &HeaderMap) -> Result<Option<u64>, Problem> {

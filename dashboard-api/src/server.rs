@@ -48,6 +48,8 @@ pub struct Config {
     pub partitions: u32,
     /// After an acknowledgement was taken back.
     pub repage_after: Duration,
+    /// An acknowledgement, unless who gives it says otherwise.
+    pub acknowledged_for: Duration,
     /// Audit entries stand here while the store does not take them.
     pub audit_spool: PathBuf,
     /// Told to pages, so that they notice a new version.
@@ -108,6 +110,7 @@ pub(crate) struct App {
     pub tls: bool,
     pub session: Duration,
     pub repage_after: Duration,
+    pub acknowledged_for: Duration,
     pub engine: engine::Config,
     /// Ends every stream.
     pub streams: CancellationToken,
@@ -184,6 +187,7 @@ impl Dashboard {
             tls: tls.is_some(),
             session: config.session,
             repage_after: config.repage_after,
+            acknowledged_for: config.acknowledged_for,
             engine: config.engine,
             streams: CancellationToken::new(),
         });

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use engine::{Latest, Sample};
 use schemas::{ClockState, EventTime, Metric, Micros, PatientId, Priority, Settings};
 use serde::Serialize;
-use store::episodes::{Episode, State, UNDO};
+use store::episodes::{Episode, Hops, State, UNDO};
 use store::users::Role;
 use utoipa::ToSchema;
 
@@ -406,6 +406,15 @@ pub(crate) struct Alert {
     pub evidence: Vec<EvidenceView>,
     #[schema(required = true)]
     pub acknowledged: Option<Acknowledged>,
+    /// Whose it is, claimed or given.
+    #[schema(required = true)]
+    pub owner: Option<String>,
+    /// Nobody is paged until then.
+    #[schema(required = true)]
+    pub snoozed: Option<Snoozed>,
+    /// What it turned out to be.
+    #[schema(required = true)]
+    pub verdict: Option<VerdictView>,
     /// The ETag.
     pub version: u64,
     pub partition: u32,
@@ -437,12 +446,69 @@ pub(crate) struct Acknowledged {
     pub note: Option<String>,
     /// Until then the same person can take it back.
     pub undo_until: Time,
+    /// Then it is paged again if it is still open; `null`: never.
+    #[schema(required = true)]
+    pub until: Option<Time>,
+}
+
+#[derive(Clone, Serialize, ToSchema)]
+pub(crate) struct Snoozed {
+    pub by: String,
+    pub until: Time,
+    pub reason: String,
+}
+
+#[derive(Clone, Serialize, ToSchema)]
+#[schema(as = VerdictGiven)]
+pub(crate) struct VerdictView {
+    #[schema(example = "artefact")]
+    pub verdict: &'static str,
+    pub by: String,
+    pub at: Time,
+    #[schema(required = true)]
+    pub note: Option<String>,
+}
+
+/// When it was where; `null`: not yet, or never.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Hops)]
+pub(crate) struct HopsView {
+    pub measured: Time,
+    pub journalled: Time,
+    #[schema(required = true)]
+    pub evaluated: Option<Time>,
+    #[schema(required = true)]
+    pub stored: Option<Time>,
+    /// A first page was handed to a channel.
+    #[schema(required = true)]
+    pub attempted: Option<Time>,
+    #[schema(required = true)]
+    pub delivered: Option<Time>,
+    #[schema(required = true)]
+    pub seen: Option<Time>,
+    #[schema(required = true)]
+    pub taken: Option<Time>,
+}
+
+impl From<Hops> for HopsView {
+    fn from(hops: Hops) -> Self {
+        Self {
+            measured: hops.measured.into(),
+            journalled: hops.journalled.into(),
+            evaluated: hops.evaluated.map(Time),
+            stored: hops.stored.map(Time),
+            attempted: hops.attempted.map(Time),
+            delivered: hops.delivered.map(Time),
+            seen: hops.seen.map(Time),
+            taken: hops.taken.map(Time),
+        }
+    }
 }
 
 impl Acknowledged {
     pub fn of(episode: &Episode) -> Option<Self> {
         let given = episode.acknowledged.as_ref()?;
-        Some(Self { by: given.by.clone(), at: given.at.into(), note: given.note.clone(), undo_until: (given.at + UNDO).into() })
+        Some(Self { by: given.by.clone(), at: given.at.into(), note: given.note.clone(), undo_until: (given.at + UNDO).into(), until: given.until.map(Time) })
     }
 }
 
@@ -473,6 +539,9 @@ impl Alert {
             summary: e.summary.clone(),
             evidence: e.evidence.iter().map(|e| EvidenceView { column: e.column.clone(), text: e.text.clone(), value: e.value }).collect(),
             acknowledged: Acknowledged::of(e),
+            owner: e.care.owner.clone(),
+            snoozed: e.care.snoozed.as_ref().map(|s| Snoozed { by: s.by.clone(), until: s.until.into(), reason: s.reason.clone() }),
+            verdict: e.care.verdict.as_ref().map(|v| VerdictView { verdict: v.word.as_str(), by: v.by.clone(), at: v.at.into(), note: v.note.clone() }),
             version: e.version,
             partition: e.partition.0,
         }
@@ -497,6 +566,7 @@ pub(crate) struct AlertDetail {
     /// When the next page leaves if nobody acknowledges.
     #[schema(required = true)]
     pub next_page: Option<Time>,
+    pub hops: HopsView,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -524,6 +594,12 @@ pub(crate) struct NotificationView {
     pub changed_at: Time,
     #[schema(required = true)]
     pub last_error: Option<String>,
+    /// Whom it is for; `null`: whoever reads the channel.
+    #[schema(required = true)]
+    pub person: Option<String>,
+    /// What the receiver answered.
+    #[schema(required = true)]
+    pub receipt: Option<String>,
 }
 
 /// Every 2 s on a stream, so that a page can tell a dead stream from a dead engine.

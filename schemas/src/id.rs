@@ -193,6 +193,14 @@ pub enum Origin {
 }
 
 impl AlertId {
+    /// Four letters and digits by which people name an alert to each other: `K7F2`. Not unique for ever, but in a ward on a night.
+    pub fn code(self) -> String {
+        // Crockford's base32: no I, L, O, U to be misread or misheard
+        const LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+        let head = u32::from_be_bytes([self.0[0], self.0[1], self.0[2], self.0[3]]);
+        (0..4).map(|i| char::from(LETTERS[(head >> (27 - 5 * i)) as usize & 31])).collect()
+    }
+
     /// An alert that an input raised at a row: `before` says how many alerts that row had been part of. Nothing here depends on where the
     /// input stands in a log, so two logs of the same readings raise the same alerts.
     pub fn by_row(patient: &PatientId, rule: &RuleId, rule_version: u64, row: EventTime, before: u64, origin: &Origin) -> Self {

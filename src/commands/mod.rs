@@ -11,6 +11,7 @@ pub mod history;
 pub mod import;
 pub mod init;
 pub mod observe;
+pub mod oncall;
 pub mod patient;
 pub mod replay;
 pub mod rule;

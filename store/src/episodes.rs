@@ -10,13 +10,20 @@
 //! # let _ = taken; Ok(()) }
 //! ```
 
+mod actions;
+mod hops;
+mod report;
 mod watch;
+
+pub use actions::{Act, Action, Decided, Look, Refused, decide, longest_snooze};
+pub use hops::{Hop, Hops};
+pub use report::{Judged, Label};
 
 use schemas::{AlertId, Arrived, Cause, EventTime, Evidence, Micros, Offset, Partition, PatientId, Priority, RuleId};
 use serde::{Deserialize, Serialize};
 
 use crate::db::{Arg, Row, args, on_store, words};
-use crate::timers::{REPAGE, Timer};
+use crate::timers::REPAGE;
 use crate::{StoreError, Tx};
 
 /// How long an acknowledgement can be undone.
@@ -40,14 +47,74 @@ words! {
         PageFailed = "page_failed",
         Escalated = "escalated",
         Noted = "noted",
+        /// The acknowledgement ran out, and it is paged again.
+        Expired = "expired",
+        Claimed = "claimed",
+        Assigned = "assigned",
+        /// Its owner gave it back.
+        Released = "released",
+        Snoozed = "snoozed",
+        /// The snooze ended, by itself or by somebody.
+        Woken = "woken",
+        Contacted = "contacted",
+        Judged = "judged",
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+words! {
+    /// What an alert turned out to be.
+    Word {
+        /// The patient needed somebody.
+        True = "true",
+        /// No measurement of the patient: movement, a loose sensor.
+        Artefact = "artefact",
+        /// Real, known, and nothing to be done: limits or rule may want a change.
+        Expected = "expected",
+        /// The device was at fault.
+        Device = "device",
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acknowledgement {
     pub by: String,
     pub at: EventTime,
     pub note: Option<String>,
+    /// Then it is paged again, if it is still open; `None`: never.
+    pub until: Option<EventTime>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snooze {
+    pub by: String,
+    pub until: EventTime,
+    pub reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    pub word: Word,
+    pub by: String,
+    pub at: EventTime,
+    pub note: Option<String>,
+}
+
+/// How far the escalation is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Rung {
+    /// How often all steps were gone through before.
+    pub round: u32,
+    /// The first step that was not paged in this round, as the policy counts them.
+    pub step: u32,
+}
+
+/// What people make of an episode, besides acknowledging it. Kept by the store: [`Tx::upsert_episode`] leaves it as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Care {
+    pub owner: Option<String>,
+    pub snoozed: Option<Snooze>,
+    pub verdict: Option<Verdict>,
+    pub rung: Rung,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,6 +142,7 @@ pub struct Episode {
     pub test: bool,
     /// Kept by the store: [`Tx::upsert_episode`] leaves it as it is.
     pub acknowledged: Option<Acknowledgement>,
+    pub care: Care,
     /// The ETag; counts up with every change. Kept by the store.
     pub version: u64,
     pub partition: Partition,
@@ -128,21 +196,30 @@ on_store! {
     read fn history(alert: AlertId) -> Vec<HistoryEntry>;
     write fn upsert_episode(episode: &Episode) -> Option<u64>;
     write fn add_history(alert: AlertId, at: EventTime, what: What, by: Option<&str>, note: Option<&str>) -> ();
-    write fn acknowledge(alert: AlertId, by: &str, note: Option<&str>, now: EventTime, if_match: u64) -> Episode;
-    write fn unacknowledge(alert: AlertId, by: &str, now: EventTime) -> Episode;
+    write fn act(act: &Act<'_>) -> Episode;
     write fn take_alert(alert: AlertId, by: &str, note: Option<&str>, now: EventTime, if_match: Option<u64>) -> Episode;
     write fn give_back_alert(alert: AlertId, by: &str, now: EventTime, repage_at: EventTime) -> Episode;
 }
 
 const EPISODE: &str = "SELECT e.alert, e.patient, e.rule, e.rule_name, e.priority, e.state, e.raised_at, e.heard_at, e.since, e.cleared_at, e.summary,
     e.evidence, e.late, e.brief, e.technical, e.test, e.acknowledged_by, e.acknowledged_at, e.ack_note, e.version, e.partition_number, e.cause_offset,
-    e.cause_ordinal FROM episodes e";
+    e.cause_ordinal, e.ack_until, e.owner, e.snoozed_until, e.snoozed_by, e.snooze_reason, e.verdict, e.verdict_by, e.verdict_at, e.verdict_note, e.page_round,
+    e.page_step FROM episodes e";
 
 fn episode(row: &Row) -> Result<Episode, StoreError> {
     let acknowledged = match (row.opt_text(16)?, row.opt_time(17)?) {
-        (Some(by), Some(at)) => Some(Acknowledgement { by, at, note: row.opt_text(18)? }),
+        (Some(by), Some(at)) => Some(Acknowledgement { by, at, note: row.opt_text(18)?, until: row.opt_time(23)? }),
         _ => None,
     };
+    let snoozed = match (row.opt_time(25)?, row.opt_text(26)?) {
+        (Some(until), Some(by)) => Some(Snooze { by, until, reason: row.opt_text(27)?.unwrap_or_default() }),
+        _ => None,
+    };
+    let verdict = match (row.opt_parse(28, "verdict")?, row.opt_text(29)?, row.opt_time(30)?) {
+        (Some(word), Some(by), Some(at)) => Some(Verdict { word, by, at, note: row.opt_text(31)? }),
+        _ => None,
+    };
+    let rung = Rung { round: row.small(32, "round of pages")?, step: row.small(33, "step of pages")? };
     Ok(Episode {
         alert: row.parse(0, "alert id")?,
         patient: row.parse(1, "patient id")?,
@@ -161,6 +238,7 @@ fn episode(row: &Row) -> Result<Episode, StoreError> {
         technical: row.flag(14)?,
         test: row.flag(15)?,
         acknowledged,
+        care: Care { owner: row.opt_text(24)?, snoozed, verdict, rung },
         version: row.count(19, "episode version")?,
         partition: Partition(row.small(20, "partition")?),
         cause: Cause { offset: Offset(row.int(21)?), ordinal: row.small(22, "cause")? },
@@ -289,25 +367,14 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Takes ownership of an alert. [`StoreError::VersionMismatch`] when it is not as the person saw it;
-    /// [`StoreError::Conflict`] when it is acknowledged already. An ended alert can still be acknowledged: someone has seen it.
-    /// Its timers are the caller's: see [`Tx::cancel_timers`], in the same transaction.
-    pub async fn acknowledge(&mut self, alert: AlertId, by: &str, note: Option<&str>, now: EventTime, if_match: u64) -> Result<Episode, StoreError> {
-        let current = self.episode(alert).await?;
-        if current.version != if_match {
-            return Err(StoreError::VersionMismatch { current: current.version });
-        }
-        if current.acknowledged.is_some() {
-            return Err(StoreError::Conflict("the alert is acknowledged already"));
-        }
-        let sql = "UPDATE episodes SET acknowledged_by = $2, acknowledged_at = $3, ack_note = $4, version = version + 1 WHERE alert = $1";
-        self.execute(sql, args![alert, by, now, note]).await?;
-        self.add_history(alert, now, What::Acknowledged, Some(by), note).await?;
-        self.episode(alert).await
+    /// [`Action::Acknowledge`] without an end, and without looking at who saw which version when `if_match` is `None`.
+    pub async fn take_alert(&mut self, alert: AlertId, by: &str, note: Option<&str>, now: EventTime, if_match: Option<u64>) -> Result<Episode, StoreError> {
+        self.act(&Act { alert, by, note, now, if_match, request: None, action: Action::Acknowledge { until: None } }).await
     }
 
-    /// Takes an acknowledgement back: only by who gave it, and only within [`UNDO`].
-    pub async fn unacknowledge(&mut self, alert: AlertId, by: &str, now: EventTime) -> Result<Episode, StoreError> {
+    /// Takes an acknowledgement back: only by who gave it, and only within [`UNDO`]. An open alert that was ever paged is looked at again at
+    /// `repage_at`.
+    pub async fn give_back_alert(&mut self, alert: AlertId, by: &str, now: EventTime, repage_at: EventTime) -> Result<Episode, StoreError> {
         let given = self.episode(alert).await?.acknowledged.ok_or(StoreError::Conflict("the alert is not acknowledged"))?;
         if given.by != by {
             return Err(StoreError::Conflict("someone else acknowledged the alert"));
@@ -315,33 +382,14 @@ impl Tx<'_> {
         if now - given.at > UNDO {
             return Err(StoreError::Conflict("an acknowledgement can be undone for 10 s only"));
         }
-        let sql = "UPDATE episodes SET acknowledged_by = NULL, acknowledged_at = NULL, ack_note = NULL, version = version + 1 WHERE alert = $1";
+        let sql = "UPDATE episodes SET acknowledged_by = NULL, acknowledged_at = NULL, ack_note = NULL, ack_until = NULL, version = version + 1
+                   WHERE alert = $1";
         self.execute(sql, args![alert]).await?;
         self.add_history(alert, now, What::Unacknowledged, Some(by), None).await?;
-        self.episode(alert).await
-    }
-
-    /// [`Tx::acknowledge`], and with it the end of escalation: the alert's timers and the re-pages that nobody is sending yet are
-    /// cancelled. Its first page is not: every raised alert is paged (A2). Without `if_match`, whatever the version is.
-    pub async fn take_alert(&mut self, alert: AlertId, by: &str, note: Option<&str>, now: EventTime, if_match: Option<u64>) -> Result<Episode, StoreError> {
-        let seen = match if_match {
-            Some(version) => version,
-            None => self.episode(alert).await?.version,
-        };
-        let taken = self.acknowledge(alert, by, note, now, seen).await?;
-        self.cancel_timers(alert).await?;
-        self.cancel_repages(alert, now).await?;
-        Ok(taken)
-    }
-
-    /// [`Tx::unacknowledge`], and with it escalation again: an open alert that ever had a re-page timer gets one due at `repage_at`.
-    pub async fn give_back_alert(&mut self, alert: AlertId, by: &str, now: EventTime, repage_at: EventTime) -> Result<Episode, StoreError> {
-        let given_back = self.unacknowledge(alert, by, now).await?;
+        let given_back = self.episode(alert).await?;
         let escalates = self.timers(alert).await?.iter().any(|timer| timer.kind == REPAGE);
         if escalates && given_back.state == State::Open {
-            // the version makes each undo a timer of its own
-            let id = format!("{alert}.{REPAGE}.v{}", given_back.version);
-            self.add_timer(&Timer::new(id, alert, REPAGE, repage_at)).await?;
+            self.look_again(alert, repage_at).await?;
         }
         Ok(given_back)
     }

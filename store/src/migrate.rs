@@ -12,6 +12,8 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (3, include_str!("migrations/0003_moves.sql")),
     (4, include_str!("migrations/0004_rule_changes.sql")),
     (5, include_str!("migrations/0005_backtests.sql")),
+    (6, include_str!("migrations/0006_care.sql")),
+    (7, include_str!("migrations/0007_oncall.sql")),
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (version BIGINT PRIMARY KEY, checksum TEXT NOT NULL)";
@@ -25,16 +27,17 @@ pub(crate) async fn run(store: &Store) -> Result<(), StoreError> {
     tx.raw(TABLE).await?;
     let applied = tx.rows("SELECT version, checksum FROM schema_migrations ORDER BY version", &[]).await?;
     let known = MIGRATIONS.last().map_or(0, |(version, _)| *version);
+    let mut done = Vec::with_capacity(applied.len());
     for row in &applied {
         let (version, checksum) = (row.int(0)?, row.text(1)?);
         match MIGRATIONS.iter().find(|(v, _)| *v == version) {
             None => return Err(StoreError::NewerSchema { found: version, known }),
             Some((_, sql)) if checksum_of(sql) != checksum => return Err(StoreError::ChangedMigration { version }),
-            Some(_) => {}
+            Some(_) => done.push(version),
         }
     }
     let bytes = if tx.engine == Engine::Postgres { "BYTEA" } else { "BLOB" };
-    for (version, sql) in MIGRATIONS.iter().skip(applied.len()) {
+    for (version, sql) in MIGRATIONS.iter().filter(|(version, _)| !done.contains(version)) {
         tx.raw(&sql.replace("{BYTES}", bytes)).await?;
         tx.execute("INSERT INTO schema_migrations (version, checksum) VALUES ($1, $2)", args![*version, checksum_of(sql)]).await?;
         tracing::info!(version, "store migrated");

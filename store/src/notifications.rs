@@ -22,6 +22,10 @@ pub struct Notification {
     pub channel: String,
     /// The same for every attempt.
     pub key: String,
+    /// Whom it is for; `None`: whoever reads the channel.
+    pub person: Option<String>,
+    /// Where this person is tried when the channel fails, in order.
+    pub fallback: Vec<String>,
     pub state: State,
     pub attempts: u32,
     pub next_at: EventTime,
@@ -31,6 +35,8 @@ pub struct Notification {
     pub changed_at: EventTime,
     pub lease_owner: Option<String>,
     pub lease_until: Option<EventTime>,
+    /// What the receiver answered, such as its own number for the message.
+    pub receipt: Option<String>,
 }
 
 impl Notification {
@@ -42,6 +48,8 @@ impl Notification {
             kind: kind.to_owned(),
             channel: channel.to_owned(),
             key,
+            person: None,
+            fallback: Vec::new(),
             state: State::Due,
             attempts: 0,
             next_at,
@@ -50,6 +58,7 @@ impl Notification {
             changed_at: now,
             lease_owner: None,
             lease_until: None,
+            receipt: None,
         }
     }
 }
@@ -57,7 +66,7 @@ impl Notification {
 on_store! {
     write fn add_notification(notification: &Notification) -> bool;
     write fn claim_notifications(owner: &str, now: EventTime, lease: Micros, limit: u32) -> Vec<Notification>;
-    write fn notification_sent(id: &str, owner: &str, now: EventTime) -> bool;
+    write fn notification_sent(id: &str, owner: &str, receipt: Option<&str>, now: EventTime) -> bool;
     write fn notification_retry(id: &str, owner: &str, error: &str, now: EventTime, next_at: EventTime) -> bool;
     write fn notification_failed(id: &str, owner: &str, error: &str, now: EventTime) -> bool;
     write fn notification_cancelled(id: &str, owner: &str, why: &str, now: EventTime) -> bool;
@@ -68,7 +77,8 @@ on_store! {
     read fn next_notification() -> Option<EventTime>;
 }
 
-const COLUMNS: &str = "id, alert, kind, channel, stable_key, state, attempts, next_at, last_error, created_at, changed_at, lease_owner, lease_until";
+const COLUMNS: &str = "id, alert, kind, channel, stable_key, state, attempts, next_at, last_error, created_at, changed_at, lease_owner, lease_until,
+    person, fallback, receipt";
 
 fn notification(row: &Row) -> Result<Notification, StoreError> {
     Ok(Notification {
@@ -85,15 +95,20 @@ fn notification(row: &Row) -> Result<Notification, StoreError> {
         changed_at: row.time(10)?,
         lease_owner: row.opt_text(11)?,
         lease_until: row.opt_time(12)?,
+        person: row.opt_text(13)?,
+        fallback: serde_json::from_str(&row.text(14)?).map_err(|_| StoreError::Corrupt { what: "list of channels" })?,
+        receipt: row.opt_text(15)?,
     })
 }
 
 impl Tx<'_> {
     /// `false`: the id is here already, and nothing changed.
     pub async fn add_notification(&mut self, n: &Notification) -> Result<bool, StoreError> {
-        let sql = "INSERT INTO notifications (id, alert, kind, channel, stable_key, state, attempts, next_at, created_at, changed_at)
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (id) DO NOTHING";
-        let args = args![&n.id, n.alert, &n.kind, &n.channel, &n.key, n.state.as_str(), n.attempts, n.next_at, n.created_at, n.changed_at];
+        let sql = "INSERT INTO notifications (id, alert, kind, channel, stable_key, state, attempts, next_at, created_at, changed_at, person, fallback)
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT (id) DO NOTHING";
+        let fallback = serde_json::to_string(&n.fallback).map_err(|e| StoreError::Invalid { what: "the list of channels", why: e.to_string() })?;
+        let (state, person) = (n.state.as_str(), n.person.as_deref());
+        let args = args![&n.id, n.alert, &n.kind, &n.channel, &n.key, state, n.attempts, n.next_at, n.created_at, n.changed_at, person, fallback];
         Ok(self.execute(sql, args).await? == 1)
     }
 
@@ -111,10 +126,10 @@ impl Tx<'_> {
     }
 
     /// `false`: the lease is no longer `owner`'s, and nothing changed.
-    pub async fn notification_sent(&mut self, id: &str, owner: &str, now: EventTime) -> Result<bool, StoreError> {
-        let sql = "UPDATE notifications SET state = 'sent', last_error = NULL, changed_at = $3, lease_owner = NULL, lease_until = NULL
+    pub async fn notification_sent(&mut self, id: &str, owner: &str, receipt: Option<&str>, now: EventTime) -> Result<bool, StoreError> {
+        let sql = "UPDATE notifications SET state = 'sent', last_error = NULL, changed_at = $3, receipt = $4, lease_owner = NULL, lease_until = NULL
                    WHERE id = $1 AND lease_owner = $2 AND state = 'sending'";
-        Ok(self.execute(sql, args![id, owner, now]).await? == 1)
+        Ok(self.execute(sql, args![id, owner, now, receipt]).await? == 1)
     }
 
     /// Due again at `next_at`. `false`: the lease is no longer `owner`'s. The error text must not hold patient data.

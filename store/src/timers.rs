@@ -25,6 +25,11 @@ pub struct Timer {
 }
 
 impl Timer {
+    /// The one that looks whether anybody has taken the alert.
+    pub fn id_of(alert: AlertId) -> String {
+        format!("{alert}_{REPAGE}")
+    }
+
     pub fn new(id: String, alert: AlertId, kind: &str, due: EventTime) -> Self {
         Self { id, alert, kind: kind.to_owned(), due, lease_owner: None, lease_until: None, done: false }
     }
@@ -36,6 +41,7 @@ on_store! {
     write fn finish_timer(id: &str, owner: &str) -> bool;
     write fn reschedule_timer(id: &str, owner: &str, due: EventTime) -> bool;
     write fn cancel_timers(alert: AlertId) -> u64;
+    write fn look_again(alert: AlertId, due: EventTime) -> ();
     read fn timers(alert: AlertId) -> Vec<Timer>;
     read fn next_timer() -> Option<EventTime>;
 }
@@ -88,6 +94,15 @@ impl Tx<'_> {
     /// All of the alert that have not fired; how many.
     pub async fn cancel_timers(&mut self, alert: AlertId) -> Result<u64, StoreError> {
         self.execute("UPDATE timers SET done = 1, lease_owner = NULL, lease_until = NULL WHERE alert = $1 AND done = 0", args![alert]).await
+    }
+
+    /// The alert's one timer is due at `due`, whatever it was before; a lease on it ends.
+    pub async fn look_again(&mut self, alert: AlertId, due: EventTime) -> Result<(), StoreError> {
+        self.cancel_timers(alert).await?;
+        let sql = "INSERT INTO timers (id, alert, kind, due, done) VALUES ($1, $2, $3, $4, 0)
+                   ON CONFLICT (id) DO UPDATE SET due = excluded.due, done = 0, lease_owner = NULL, lease_until = NULL";
+        self.execute(sql, args![Timer::id_of(alert), alert, REPAGE, due]).await?;
+        Ok(())
     }
 
     /// Of one alert, also those that are done, in order of due.

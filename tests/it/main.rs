@@ -9,6 +9,7 @@ mod history;
 mod kill;
 mod mimic;
 mod observe;
+mod oncall;
 mod refusals;
 mod rules;
 mod run;

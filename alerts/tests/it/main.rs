@@ -5,6 +5,8 @@
 mod a1;
 mod canary;
 mod mail;
+mod model;
+mod oncall;
 mod pages;
 mod receiver;
 mod relay;

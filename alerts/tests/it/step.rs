@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use alerts::episode::{Policy, step};
-use alerts::escalation::{Fired, Turn, fire, turn};
+use alerts::episode::step;
+use alerts::escalation::{Again, Fired, Plan, Turn, fire, turn};
 use proptest::prelude::*;
 use schemas::{Cause, EventTime, Micros, Offset, Priority, Transition, TransitionKind};
 use store::episodes::{Acknowledgement, Episode, State};
@@ -23,14 +23,14 @@ struct Kept {
 
 const NOW: EventTime = EventTime(1_795_168_800_000_000);
 
-fn policy() -> Policy {
-    Policy { channels: vec!["webhook:a".to_owned(), "mail:b@c.example".to_owned()], repage_after: Micros::minutes(5) }
+fn plan() -> Plan {
+    Plan::everybody(&["webhook:a".to_owned(), "mail:b@c.example".to_owned()], Micros::minutes(5))
 }
 
 impl Kept {
     fn hear(&mut self, t: &Transition) {
         let told: Vec<_> = self.notifications.values().cloned().collect();
-        let Some(step) = step(self.episode.as_ref(), &told, t, P0, &policy(), NOW) else { return };
+        let Some(step) = step(self.episode.as_ref(), &told, t, P0, &plan(), NOW) else { return };
         self.episode = Some(step.episode);
         self.history += 1;
         if step.ends {
@@ -124,24 +124,24 @@ fn open() -> (Episode, Vec<Notification>) {
 #[test]
 fn a_repage_is_for_who_owes_none() {
     let (episode, mut told) = open();
-    let Fired::Again { number, notifications, due } = fire(&episode, &told, &policy(), NOW) else { panic!() };
-    assert_eq!((number, notifications.len(), due), (2, 0, NOW + Micros::minutes(5)), "both still owe the first page");
+    let Fired::Again(Again { number, notifications, due, .. }) = fire(&episode, &told, &plan(), NOW) else { panic!() };
+    assert_eq!((number, notifications.len(), due), (2, 0, Some(NOW + Micros::minutes(5))), "both still owe the first page");
     told[0].state = Sending::Sent;
-    let Fired::Again { notifications: second, .. } = fire(&episode, &told, &policy(), NOW) else { panic!() };
+    let Fired::Again(Again { notifications: second, .. }) = fire(&episode, &told, &plan(), NOW) else { panic!() };
     assert_eq!(second.iter().map(|n| &n.channel).collect::<Vec<_>>(), [&told[0].channel]);
     told.iter_mut().for_each(|n| n.state = Sending::Sent);
     told.extend(second.into_iter().map(|n| Notification { state: Sending::Sent, ..n }));
-    let Fired::Again { number, notifications, .. } = fire(&episode, &told, &policy(), NOW) else { panic!() };
+    let Fired::Again(Again { number, notifications, .. }) = fire(&episode, &told, &plan(), NOW) else { panic!() };
     assert_eq!((number, notifications.len()), (3, 2));
-    let taken = Episode { acknowledged: Some(Acknowledgement { by: "silva".to_owned(), at: NOW, note: None }), ..episode.clone() };
-    assert_eq!(fire(&taken, &told, &policy(), NOW), Fired::Over);
-    assert_eq!(fire(&Episode { state: State::Cleared, ..episode }, &told, &policy(), NOW), Fired::Over);
+    let taken = Episode { acknowledged: Some(Acknowledgement { by: "silva".to_owned(), at: NOW, note: None, until: None }), ..episode.clone() };
+    assert_eq!(fire(&taken, &told, &plan(), NOW), Fired::Over);
+    assert_eq!(fire(&Episode { state: State::Cleared, ..episode }, &told, &plan(), NOW), Fired::Over);
 }
 
 #[test]
 fn a_first_page_is_sent_whatever_happened_since() {
     let (episode, told) = open();
-    let over = Episode { state: State::Withdrawn, acknowledged: Some(Acknowledgement { by: "silva".to_owned(), at: NOW, note: None }), ..episode };
+    let over = Episode { state: State::Withdrawn, acknowledged: Some(Acknowledgement { by: "silva".to_owned(), at: NOW, note: None, until: None }), ..episode };
     assert_eq!(turn(&told[0], &over, &told, now()), Turn::Send);
     let repage = Notification { kind: "repage".to_owned(), ..told[0].clone() };
     assert!(matches!(turn(&repage, &over, &told, now()), Turn::Drop(_)));

@@ -35,7 +35,7 @@ async fn a_page_is_signed_and_keeps_its_key_through_every_attempt() {
     }
     let body = received[2].json();
     assert_eq!(body["type"], "alert.page");
-    assert_eq!(body["data"]["code"], alerts::text::code(t.alert));
+    assert_eq!(body["data"]["code"], t.alert.code());
     assert_eq!(body["data"]["ward"], "Ward Seven");
     assert_eq!(body["data"]["priority"], "high");
     assert_eq!(body["data"]["link"], format!("https://vigil.example/alerts/{}", t.alert));

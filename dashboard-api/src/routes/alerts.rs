@@ -11,10 +11,11 @@ use schemas::{AlertId, EventTime};
 use serde::Deserialize;
 use serde_json::json;
 use store::StoreError;
-use store::episodes::{Episode, EpisodeCursor, EpisodeFilter};
+use store::episodes::{Act, Action, Episode, EpisodeCursor, EpisodeFilter, Hop};
 use store::notifications::State as Sending;
 use utoipa::{IntoParams, ToSchema};
 
+use super::actions::{not_too_long, until};
 use crate::App;
 use crate::auth::{MayAct, MayRead, micros};
 use crate::problem::Problem;
@@ -44,6 +45,8 @@ pub(crate) struct Query {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Acknowledgement {
     note: Option<String>,
+    /// After which an alert that is still open is paged again; the installation's `alerts.acknowledged_for` unless told.
+    minutes: Option<u32>,
 }
 
 fn shown(app: &App, episode: &Episode) -> Alert {
@@ -109,7 +112,11 @@ pub(crate) async fn one(State(app): State<Arc<App>>, MayRead(who): MayRead, Path
     let history = app.store.history(alert).await?;
     let notifications = app.store.notifications(alert).await?;
     let timers = app.store.timers(alert).await?;
+    let hops = app.store.hops(alert).await?;
     app.auditor.record(&who, "read.alert", Some(&episode.patient), id).await?;
+    if hops.seen.is_none() {
+        app.store.stamp(alert, Hop::Seen, crate::now()).await?;
+    }
     let due = notifications.iter().filter(|n| matches!(n.state, Sending::Due | Sending::Sending)).map(|n| n.next_at);
     let next_page: Option<EventTime> = due.chain(timers.iter().filter(|timer| !timer.done).map(|timer| timer.due)).min();
     let detail = AlertDetail {
@@ -125,9 +132,12 @@ pub(crate) async fn one(State(app): State<Arc<App>>, MayRead(who): MayRead, Path
                 attempts: n.attempts,
                 changed_at: n.changed_at.into(),
                 last_error: n.last_error,
+                person: n.person,
+                receipt: n.receipt,
             })
             .collect(),
         next_page: next_page.map(Into::into),
+        hops: hops.into(),
     };
     let mut response = Json(detail).into_response();
     if let Some(tag) = tag(episode.version) {
@@ -150,14 +160,14 @@ pub(crate) async fn acknowledge(
 ) -> Result<Response, Problem> {
     let alert = alert_id(&id)?;
     let version = if_match(&headers)?;
-    let note = asked.note.as_deref().map(str::trim).filter(|note| !note.is_empty());
-    if note.is_some_and(|note| note.chars().count() > 1000) {
-        return Err(Problem::invalid("the note has more than 1,000 characters", "say it shorter"));
-    }
+    let note = note_of(asked.note.as_deref())?;
+    not_too_long(asked.minutes)?;
     let patient = app.store.episode(alert).await?.patient;
     // asked for, not done: what came of it stands in the alert's own history
     app.auditor.record(&who, "alert.acknowledge", Some(&patient), id).await?;
-    match app.store.take_alert(alert, who.name(), note, crate::now(), version).await {
+    let now = crate::now();
+    let action = Action::Acknowledge { until: Some(until(&app, asked.minutes, now)) };
+    match app.store.act(&Act { alert, by: who.name(), note, now, if_match: version, request: None, action }).await {
         Ok(episode) => Ok(taken(&app, StatusCode::CREATED, &episode)),
         Err(error) => Err(refused(&app, alert, error).await),
     }
@@ -177,7 +187,16 @@ pub(crate) async fn take_back(State(app): State<Arc<App>>, MayAct(who): MayAct, 
     }
 }
 
-fn taken(app: &App, status: StatusCode, episode: &Episode) -> Response {
+/// `None` when there is nothing to say.
+pub(super) fn note_of(note: Option<&str>) -> Result<Option<&str>, Problem> {
+    let note = note.map(str::trim).filter(|note| !note.is_empty());
+    if note.is_some_and(|note| note.chars().count() > 1000) {
+        return Err(Problem::invalid("the note has more than 1,000 characters", "say it shorter"));
+    }
+    Ok(note)
+}
+
+pub(super) fn taken(app: &App, status: StatusCode, episode: &Episode) -> Response {
     let mut response = (status, Json(shown(app, episode))).into_response();
     if let Some(tag) = tag(episode.version) {
         response.headers_mut().insert(ETAG, tag);
@@ -186,7 +205,7 @@ fn taken(app: &App, status: StatusCode, episode: &Episode) -> Response {
 }
 
 /// Says who was first, so that the second person need not ask.
-async fn refused(app: &App, alert: AlertId, error: StoreError) -> Problem {
+pub(super) async fn refused(app: &App, alert: AlertId, error: StoreError) -> Problem {
     let said = matches!(error, StoreError::VersionMismatch { .. } | StoreError::Conflict(_));
     let problem = Problem::from(error);
     if !said {

@@ -1,12 +1,15 @@
 //! The endpoints, and how they hang together.
 
+mod actions;
 mod alerts;
 mod devices;
 mod events;
 pub(crate) mod health;
+mod links;
 mod news2;
 mod observations;
 mod patients;
+mod reports;
 mod session;
 mod settings;
 mod vitals;
@@ -34,6 +37,7 @@ fn open() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::default()
         .routes(routes!(session::sign_in))
         .routes(routes!(session::use_link))
+        .routes(routes!(links::show, links::take))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
@@ -55,6 +59,10 @@ fn closed() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(alerts::list))
         .routes(routes!(alerts::one))
         .routes(routes!(alerts::acknowledge, alerts::take_back))
+        .routes(routes!(actions::act))
+        .routes(routes!(reports::precision))
+        .routes(routes!(reports::labels))
+        .routes(routes!(reports::delays))
         .routes(routes!(devices::devices))
         .routes(routes!(devices::messages))
         .routes(routes!(devices::dead_letters))

@@ -32,7 +32,8 @@ fn operations() -> Vec<(Method, String, bool)> {
 async fn nothing_is_answered_without_credentials() {
     let site = Site::start().await;
     let open: BTreeSet<String> = operations().into_iter().filter(|(_, _, open)| *open).map(|(method, path, _)| format!("{method} {path}")).collect();
-    let expected = ["GET /livez", "GET /metrics", "GET /readyz", "POST /api/v1/session", "POST /api/v1/session/link"];
+    let expected =
+        ["GET /livez", "GET /metrics", "GET /readyz", "GET /take/{token}", "POST /api/v1/session", "POST /api/v1/session/link", "POST /take/{token}"];
     assert_eq!(open, expected.map(str::to_owned).into(), "what is open is decided here");
     let expired = site.store.new_api_token("ito", "old", &["admin"], now(), Some(now() - Micros::seconds(1))).await.unwrap().1.to_string();
     for (method, path, open) in operations() {
@@ -55,7 +56,15 @@ async fn each_role_and_scope_has_its_part() {
     let site = Site::start().await;
     site.store.upsert_episode(&episode("ada", 1)).await.unwrap();
     let document = "/api/v1/openapi.json";
-    let counts: BTreeSet<&str> = ["GET /api/v1/session", "DELETE /api/v1/session", "GET /api/v1/wards", "GET /api/v1/openapi.json"].into();
+    let counts: BTreeSet<&str> = [
+        "GET /api/v1/session",
+        "DELETE /api/v1/session",
+        "GET /api/v1/wards",
+        "GET /api/v1/openapi.json",
+        "GET /api/v1/reports/precision",
+        "GET /api/v1/reports/delays",
+    ]
+    .into();
     let acts = |method: &Method, path: &str| *method != Method::GET && path != "/api/v1/session";
     for (user, scope) in [("lu", "admin"), ("ito", "read"), ("ito", "write"), ("ana", "admin"), ("ana", "metrics")] {
         let token = site.token_of(user, &[scope]).await;

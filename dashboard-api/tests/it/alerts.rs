@@ -45,7 +45,9 @@ async fn an_alert_is_taken_once_and_the_second_learns_by_whom() {
     problem(acknowledge(&site, &other, &raised, None, json!({})).await, StatusCode::CONFLICT).await;
 
     let detail = site.json(&format!("/api/v1/alerts/{id}")).await;
-    assert_eq!(detail["next_page"], Value::Null, "nobody is paged any more");
+    let next = schemas::EventTime::parse(detail["next_page"].as_str().unwrap()).unwrap();
+    assert_eq!(detail["next_page"], detail["acknowledged"]["until"], "nobody is paged until the acknowledgement ends");
+    assert!(next - now() > Micros::minutes(59) && next - now() <= Micros::minutes(60), "{next}");
     let taken: Vec<&Value> = detail["history"].as_array().unwrap().iter().filter(|entry| entry["what"] == "acknowledged").collect();
     assert_eq!(taken.len(), 1);
     assert_eq!(taken[0]["by"], "ito");

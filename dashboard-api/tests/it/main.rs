@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod access;
+mod actions;
 mod alerts;
 mod audit;
 mod follower;
@@ -32,7 +33,7 @@ use schemas::{
 };
 use serde_json::Value;
 use store::Store;
-use store::episodes::{Episode, State};
+use store::episodes::{Care, Episode, State};
 use store::registry::{Device, Patient, Sex};
 use store::users::{Role, User};
 use store::wards::Ward;
@@ -124,6 +125,7 @@ impl Plan {
             engine: engine::Config::default(),
             partitions: PARTITIONS,
             repage_after: Duration::from_secs(300),
+            acknowledged_for: Duration::from_secs(3600),
             audit_spool: folder.path().join("audit.spool"),
             build: "test".to_owned(),
         };
@@ -270,6 +272,7 @@ pub fn episode(of: &str, offset: i64) -> Episode {
         technical: false,
         test: false,
         acknowledged: None,
+        care: Care::default(),
         version: 0,
         cause: Cause { offset: Offset(offset), ordinal: 0 },
     }

@@ -6,7 +6,7 @@ use schemas::{AlertId, Arrived, Cause, Input, Micros, Offset, Partition, Priorit
 use store::StoreError;
 use store::audit::{AuditEntry, AuditState};
 use store::backtests::Backtest;
-use store::episodes::{Episode, EpisodeFilter, State};
+use store::episodes::{Care, Episode, EpisodeFilter, State};
 
 use crate::{Fresh, NOW, ada, at, ward};
 
@@ -73,6 +73,7 @@ pub fn episode(offset: i64, ordinal: u32, state: State) -> Episode {
         technical: false,
         test: false,
         acknowledged: None,
+        care: Care::default(),
         version: 0,
         partition: Partition(0),
         cause: Cause { offset: Offset(offset), ordinal },
@@ -96,17 +97,17 @@ async fn an_acknowledgement_is_of_what_was_seen(fresh: Fresh) {
     ward(store).await;
     store.upsert_episode(&episode(5, 0, State::Open)).await.unwrap();
     let alert = AlertId([7; 16]);
-    assert!(matches!(store.acknowledge(alert, "silva", None, NOW, 9).await, Err(StoreError::VersionMismatch { current: 1 })));
-    let (one, two) = tokio::join!(store.acknowledge(alert, "silva", Some("on my way"), NOW, 1), store.acknowledge(alert, "kaya", None, NOW, 1));
+    assert!(matches!(store.take_alert(alert, "silva", None, NOW, Some(9)).await, Err(StoreError::VersionMismatch { current: 1 })));
+    let (one, two) = tokio::join!(store.take_alert(alert, "silva", Some("on my way"), NOW, Some(1)), store.take_alert(alert, "kaya", None, NOW, Some(1)));
     assert!(one.is_ok() != two.is_ok(), "exactly one of two at once");
     let given = store.episode(alert).await.unwrap().acknowledged.unwrap();
     let other = if given.by == "silva" { "kaya" } else { "silva" };
-    assert!(store.unacknowledge(alert, other, at(1)).await.is_err(), "only who gave it takes it back");
-    assert!(store.unacknowledge(alert, &given.by, at(11)).await.is_err(), "and only for 10 s");
-    assert!(store.unacknowledge(alert, &given.by, at(9)).await.unwrap().acknowledged.is_none());
+    assert!(store.give_back_alert(alert, other, at(1), at(300)).await.is_err(), "only who gave it takes it back");
+    assert!(store.give_back_alert(alert, &given.by, at(11), at(300)).await.is_err(), "and only for 10 s");
+    assert!(store.give_back_alert(alert, &given.by, at(9), at(300)).await.unwrap().acknowledged.is_none());
     // a later transition keeps what people did
     let version = store.episode(alert).await.unwrap().version;
-    store.acknowledge(alert, "kaya", None, at(12), version).await.unwrap();
+    store.take_alert(alert, "kaya", None, at(12), Some(version)).await.unwrap();
     store.upsert_episode(&episode(6, 0, State::Cleared)).await.unwrap();
     assert_eq!(store.episode(alert).await.unwrap().acknowledged.unwrap().by, "kaya");
     assert_eq!(store.history(alert).await.unwrap().iter().filter(|entry| entry.by.is_some()).count(), 3);
