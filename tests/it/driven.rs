@@ -96,6 +96,11 @@ impl Process {
         }
     }
 
+    /// It has ended, and not well.
+    pub fn failed(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap().filter(|status| !status.success())
+    }
+
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -188,6 +193,11 @@ impl Serving {
         process.line(" ready ");
         self.processes.push((command, process));
         command
+    }
+
+    /// Everything they have said since.
+    pub fn rest(&self) -> Vec<String> {
+        self.processes.iter().flat_map(|(_, process)| process.rest()).collect()
     }
 
     /// TERM, and a clean end of each: first those who write.

@@ -49,7 +49,9 @@ pub async fn play(folder: &Path, plan: &Plan<'_>, mut disturb: impl FnMut(&mut S
     arguments.extend(["--end", "2026-06-01T00:00:00Z", "--ledger", ledger.to_str().unwrap()]);
     let began = Instant::now();
     let mut devices = Process::start(&arguments);
-    while disturb(&mut serving) {}
+    while disturb(&mut serving) {
+        assert!(devices.failed().is_none(), "the devices gave up: {:?}; the server said {:?}", devices.rest(), serving.rest());
+    }
     let status = devices.end_within(Duration::from_secs(1200));
     assert!(status.success(), "{:?}", devices.rest());
     let took = began.elapsed();
