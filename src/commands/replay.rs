@@ -37,7 +37,7 @@ pub struct Replay {
     #[arg(long)]
     pub user: String,
     /// The hub's password
-    #[arg(long, env = "VIGIL_DEVICE_PASSWORD", hide_env_values = true)]
+    #[arg(long, env = "VIGIL_DEVICE_PASSWORD", hide_env_values = true, allow_hyphen_values = true)]
     pub password: String,
     /// When the last value of each patient was sent (RFC 3339); now, when left out
     #[arg(long)]

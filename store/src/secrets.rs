@@ -26,9 +26,15 @@ pub fn random_token() -> Zeroizing<String> {
     Zeroizing::new(URL_SAFE_NO_PAD.encode(random::<32>()))
 }
 
-/// A device's password: 192 random bits, 32 characters of base64url.
+/// A device's password: 192 random bits, 32 characters of base64url. It is typed after options such as `--password` and `-P`: none begins with a
+/// hyphen, which the next program could take for an option.
 pub fn random_password() -> Zeroizing<String> {
-    Zeroizing::new(URL_SAFE_NO_PAD.encode(random::<24>()))
+    loop {
+        let password = Zeroizing::new(URL_SAFE_NO_PAD.encode(random::<24>()));
+        if !password.starts_with('-') {
+            return password;
+        }
+    }
 }
 
 /// An id that names nothing: 32 hexadecimal digits.
@@ -108,6 +114,13 @@ mod tests {
     #[test]
     fn nobodys_hash_is_well_formed_so_that_it_costs_the_same() {
         assert!(PasswordHash::new("$argon2id$v=19$m=19456,t=2,p=1$bm9ib2R5LWhhcy10aGlz$Wm5vYm9keSBoYXMgdGhpcyBwYXNzd29yZCBoZXJlISE").is_ok());
+    }
+
+    #[test]
+    fn no_password_looks_like_an_option() {
+        // of those drawn at random one in 64 does
+        let passwords: Vec<_> = (0..2000).map(|_| random_password()).collect();
+        assert!(passwords.iter().all(|password| password.len() == 32 && !password.starts_with('-')));
     }
 
     #[test]

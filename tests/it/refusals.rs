@@ -59,7 +59,10 @@ fn what_cannot_be_reached_is_4() {
     let gateway = nobody();
     let recording = folder.path().join("r.csv");
     std::fs::write(&recording, "patient,device,metric,value,unit,measured_at,stored_at\np1,d1,spo2,97,%,2026-01-01T00:00:00Z,2026-01-01T00:00:00Z\n").unwrap();
-    refused(&["replay", recording.to_str().unwrap(), "--to", &gateway, "--user", "u", "--password", "p"], 4, &[&gateway]);
+    // also with a password that looks like an option
+    for password in ["p", "-x"] {
+        refused(&["replay", recording.to_str().unwrap(), "--to", &gateway, "--user", "u", "--password", password], 4, &[&gateway]);
+    }
     let devices = folder.path().join("devices");
     std::fs::write(&devices, "").unwrap();
     refused(&["simulate", "--to", &gateway, "--devices", devices.to_str().unwrap()], 4, &[&gateway]);
