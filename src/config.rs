@@ -233,11 +233,22 @@ pub struct Alerts {
     pub acknowledged_for: Span,
     pub webhook: Vec<Webhook>,
     pub smtp: Smtp,
+    pub sms: Vec<Sms>,
+    pub pagerduty: Vec<PagerDuty>,
+    pub alertmanager: Vec<Alertmanager>,
 }
 
 impl Default for Alerts {
     fn default() -> Self {
-        Self { repage_after: Span::minutes(5), acknowledged_for: Span::minutes(60), webhook: Vec::new(), smtp: Smtp::default() }
+        Self {
+            repage_after: Span::minutes(5),
+            acknowledged_for: Span::minutes(60),
+            webhook: Vec::new(),
+            smtp: Smtp::default(),
+            sms: Vec::new(),
+            pagerduty: Vec::new(),
+            alertmanager: Vec::new(),
+        }
     }
 }
 
@@ -250,6 +261,53 @@ pub struct Webhook {
     pub url: String,
     #[serde(default)]
     pub secret_file: PathBuf,
+}
+
+/// A service that sends short messages.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sms {
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    pub name: String,
+    pub url: String,
+    pub to: Vec<String>,
+    pub form: BTreeMap<String, String>,
+    #[serde(default)]
+    pub user: String,
+    #[serde(default)]
+    pub password_file: PathBuf,
+    #[serde(default)]
+    pub receipt: String,
+    pub per_minute: Option<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PagerDuty {
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    pub name: String,
+    #[serde(default = "pagerduty")]
+    pub url: String,
+    pub routing_key_file: PathBuf,
+}
+
+fn pagerduty() -> String {
+    "https://events.pagerduty.com/v2/enqueue".to_owned()
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alertmanager {
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    pub name: String,
+    pub url: String,
+    #[serde(default)]
+    pub user: String,
+    #[serde(default)]
+    pub password_file: PathBuf,
 }
 
 const fn yes() -> bool {
@@ -434,6 +492,9 @@ impl Config {
         };
         let mut config: Self = toml::from_str(text).map_err(parse)?;
         config.alerts.webhook.retain(|webhook| webhook.enabled);
+        config.alerts.sms.retain(|sms| sms.enabled);
+        config.alerts.pagerduty.retain(|pager| pager.enabled);
+        config.alerts.alertmanager.retain(|one| one.enabled);
         config.ingest.bridge.retain(|bridge| bridge.enabled);
         config.check()?;
         Ok(config)
@@ -476,9 +537,14 @@ impl Config {
         if !self.dashboard.url.is_empty() && url::Url::parse(&self.dashboard.url).is_err() {
             return value("dashboard.url", &self.dashboard.url, "it is an address such as https://vigil.example");
         }
-        for webhook in &self.alerts.webhook {
-            if url::Url::parse(&webhook.url).is_err() {
-                return value("alerts.webhook.url", &webhook.url, "it is an address such as https://pager.example/hooks/vigil");
+        let alerts = &self.alerts;
+        let webhooks = alerts.webhook.iter().map(|one| ("alerts.webhook.url", &one.url));
+        let sms = alerts.sms.iter().map(|one| ("alerts.sms.url", &one.url));
+        let pagerduty = alerts.pagerduty.iter().map(|one| ("alerts.pagerduty.url", &one.url));
+        let alertmanagers = alerts.alertmanager.iter().map(|one| ("alerts.alertmanager.url", &one.url));
+        for (key, url) in webhooks.chain(sms).chain(pagerduty).chain(alertmanagers) {
+            if url::Url::parse(url).is_err() {
+                return value(key, url, "it is an address such as https://pager.example/hooks/vigil");
             }
         }
         if !self.alerts.smtp.host.is_empty() && (self.alerts.smtp.from.is_empty() || self.alerts.smtp.to.is_empty()) {

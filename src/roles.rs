@@ -322,10 +322,37 @@ pub fn alerts(config: &Config, dashboard: Option<SocketAddr>) -> anyhow::Result<
         user: smtp.user.clone(),
         password,
     });
+    let mut sms = Vec::new();
+    for one in &config.alerts.sms {
+        sms.push(alerts::Sms {
+            name: one.name.clone(),
+            url: one.url.parse().context("alerts.sms.url")?,
+            to: one.to.clone(),
+            form: one.form.clone(),
+            user: one.user.clone(),
+            password: installation::secret(config, "alerts.sms.password_file", &one.password_file)?,
+            receipt: one.receipt.clone(),
+            per_minute: one.per_minute,
+        });
+    }
+    let mut pagerduty = Vec::new();
+    for one in &config.alerts.pagerduty {
+        let routing_key = installation::secret(config, "alerts.pagerduty.routing_key_file", &one.routing_key_file)?.unwrap_or_default();
+        pagerduty.push(alerts::PagerDuty { name: one.name.clone(), url: one.url.parse().context("alerts.pagerduty.url")?, routing_key });
+    }
+    let mut alertmanagers = Vec::new();
+    for one in &config.alerts.alertmanager {
+        let password = installation::secret(config, "alerts.alertmanager.password_file", &one.password_file)?;
+        let url = one.url.parse().context("alerts.alertmanager.url")?;
+        alertmanagers.push(alerts::Alertmanager { name: one.name.clone(), url, user: one.user.clone(), password });
+    }
     Ok(alerts::Config {
         repage_after: config.alerts.repage_after.0,
         webhooks,
         smtp,
+        sms,
+        pagerduty,
+        alertmanagers,
         dashboard_url: config.dashboard_url(dashboard),
         partitions: config.journal.partitions,
     })

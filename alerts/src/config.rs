@@ -1,5 +1,6 @@
 //! What the role is told: how long until a page is repeated, and where pages go.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -9,12 +10,15 @@ use zeroize::Zeroizing;
 
 use crate::AlertsError;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Config {
     /// A page of high or medium priority is repeated after this, until someone takes the alert or it is over.
     pub repage_after: Duration,
     pub webhooks: Vec<Webhook>,
     pub smtp: Option<Smtp>,
+    pub sms: Vec<Sms>,
+    pub pagerduty: Vec<PagerDuty>,
+    pub alertmanagers: Vec<Alertmanager>,
     /// Where people reach the dashboard, without a slash at the end: pages link to `{dashboard_url}/alerts/{id}`.
     pub dashboard_url: String,
     /// Of the journal; a mismatch refuses to start.
@@ -39,11 +43,9 @@ impl Webhook {
     }
 }
 
-/// An address may hold a token, so only its host is shown.
 impl fmt::Debug for Webhook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let host = self.url.host_str().unwrap_or_default();
-        f.debug_struct("Webhook").field("name", &self.name).field("host", &host).field("signed", &self.secret.is_some()).finish_non_exhaustive()
+        f.debug_struct("Webhook").field("name", &self.name).field("host", &host(&self.url)).field("signed", &self.secret.is_some()).finish_non_exhaustive()
     }
 }
 
@@ -86,6 +88,72 @@ pub struct Smtp {
     /// Empty: no sign-in.
     pub user: String,
     pub password: Option<Zeroizing<String>>,
+}
+
+/// A service that sends short messages: one `POST` of a form for each.
+#[derive(Clone)]
+pub struct Sms {
+    /// In errors only.
+    pub name: String,
+    pub url: Url,
+    /// Each is a channel of its own, `sms:{number}`.
+    pub to: Vec<String>,
+    /// The fields; in their values `{to}`, `{text}` and `{key}` are what they say.
+    pub form: BTreeMap<String, String>,
+    /// Of basic authentication; empty: the password is a bearer token.
+    pub user: String,
+    pub password: Option<Zeroizing<String>>,
+    /// Where the service's number of the message stands in its JSON answer: a member, or a pointer such as `/messages/0/id`.
+    pub receipt: String,
+    /// To each number; 0: as many as there are, `None`: as many as we think right.
+    pub per_minute: Option<u32>,
+}
+
+/// Which `{words}` stand in a text.
+pub fn placeholders(text: &str) -> impl Iterator<Item = &str> {
+    text.split('{').skip(1).filter_map(|rest| Some(rest.split_once('}')?.0))
+}
+
+/// An integration of PagerDuty's Events API v2, the channel `pagerduty:{name}`.
+#[derive(Clone)]
+pub struct PagerDuty {
+    pub name: String,
+    pub url: Url,
+    pub routing_key: Zeroizing<String>,
+}
+
+/// A Prometheus Alertmanager, the channel `alertmanager:{name}`.
+#[derive(Clone)]
+pub struct Alertmanager {
+    pub name: String,
+    /// Without `/api/v2`.
+    pub url: Url,
+    /// Of basic authentication; empty: the password is a bearer token.
+    pub user: String,
+    pub password: Option<Zeroizing<String>>,
+}
+
+/// An address may hold a token, so only its host is shown.
+fn host(url: &Url) -> &str {
+    url.host_str().unwrap_or_default()
+}
+
+impl fmt::Debug for Sms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sms").field("name", &self.name).field("host", &host(&self.url)).field("numbers", &self.to.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for PagerDuty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PagerDuty").field("name", &self.name).field("host", &host(&self.url)).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Alertmanager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Alertmanager").field("name", &self.name).field("host", &host(&self.url)).finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Smtp {

@@ -27,6 +27,8 @@ pub const CLEARED: &str = "cleared";
 pub const WITHDRAWN: &str = "withdrawn";
 /// It no longer holds by what is known now; it is still open.
 pub const AMENDED: &str = "amended";
+/// Somebody has it: for a receiver that repeats by itself. The store adds it with what was done.
+pub const ACKNOWLEDGED: &str = "acknowledged";
 
 /// An alert that ended this soon after it was heard is brief: no page has reached a person by then.
 pub const BRIEF: Micros = Micros::seconds(30);
@@ -89,11 +91,17 @@ pub(crate) fn notification(alert: AlertId, kind: &str, key: &str, channel: &str,
     Notification::due(format!("{key} {channel}"), alert, kind, channel, key.to_owned(), now, now)
 }
 
+/// Each person's own, also where several share a channel: it is sent there once, and each of them has channels to go on to.
+pub(crate) fn to_person(n: Notification, person: Option<&str>, fallback: &[String]) -> Notification {
+    let id = person.map_or_else(|| n.id.clone(), |person| format!("{} {person}", n.id));
+    Notification { id, person: person.map(str::to_owned), fallback: fallback.to_vec(), ..n }
+}
+
 /// One for each recipient, in the first channel; the others stand by.
 pub(crate) fn pages_of(episode: &Episode, kind: &str, key: &str, to: &[Recipient], now: EventTime) -> Vec<Notification> {
     let page = |to: &Recipient| {
         let (channel, fallback) = to.channels.split_first()?;
-        Some(Notification { person: to.person.clone(), fallback: fallback.to_vec(), ..notification(episode.alert, kind, key, channel, now) })
+        Some(to_person(notification(episode.alert, kind, key, channel, now), to.person.as_deref(), fallback))
     };
     to.iter().filter_map(page).collect()
 }

@@ -15,7 +15,7 @@ use store::episodes::{Episode, Rung, State, What};
 use store::notifications::{Notification, State as Sending};
 use store::timers::{REPAGE, Timer};
 
-use crate::episode::{PAGE, notification, pages_of};
+use crate::episode::{ACKNOWLEDGED, AMENDED, PAGE, notification, pages_of, to_person};
 
 /// A notification that failed for this long is given up, whatever its priority: by then somebody else has the patient, or nobody reads it.
 pub const GIVE_UP: Micros = Micros::hours(24);
@@ -95,7 +95,7 @@ pub struct Again {
     /// Which page this is.
     pub number: u32,
     pub rung: Rung,
-    /// A channel that still owes an earlier page gets no other: when it is back, one page is enough.
+    /// A channel that still owes an earlier page gets no other: when it is back, one page is enough. A person's next one is taken.
     pub notifications: Vec<Notification>,
     /// `None`: the timer is finished.
     pub due: Option<EventTime>,
@@ -123,9 +123,10 @@ pub fn fire(episode: &Episode, told: &[Notification], plan: &Plan, now: EventTim
     let key = format!("{}_{REPAGE}_{number}", episode.alert);
     let mut wait = plan.look_again;
     if let Some((step, rung)) = plan.next(rung) {
-        let owes = |channel: &str| told.iter().any(|n| n.channel == channel && is_page(n) && matches!(n.state, Sending::Due | Sending::Sending));
-        again.notifications = pages_of(episode, REPAGE, &key, &step.to, now);
-        again.notifications.retain(|n| !owes(&n.channel));
+        let owes = |channel: &String| told.iter().any(|n| n.channel == *channel && is_page(n) && matches!(n.state, Sending::Due | Sending::Sending));
+        let free = |to: &Recipient| Recipient { person: to.person.clone(), channels: to.channels.iter().filter(|channel| !owes(channel)).cloned().collect() };
+        let to: Vec<Recipient> = step.to.iter().map(free).collect();
+        again.notifications = pages_of(episode, REPAGE, &key, &to, now);
         (again.rung, wait) = (rung, step.wait);
     }
     again.due = repeats(episode.priority).then(|| now + wait);
@@ -135,12 +136,18 @@ pub fn fire(episode: &Episode, told: &[Notification], plan: &Plan, now: EventTim
 /// What is sent when `n` could not be delivered: the person's next channel, at once and under the same key.
 pub fn fall_through(n: &Notification, now: EventTime) -> Option<Notification> {
     let (channel, fallback) = n.fallback.split_first()?;
-    Some(Notification { person: n.person.clone(), fallback: fallback.to_vec(), ..notification(n.alert, &n.kind, &n.key, channel, now) })
+    Some(to_person(notification(n.alert, &n.kind, &n.key, channel, now), n.person.as_deref(), fallback))
 }
 
 /// Which page it is: the first is 1.
 pub fn number(n: &Notification) -> u32 {
     if n.kind == REPAGE { n.key.rsplit('_').next().and_then(|n| n.parse().ok()).unwrap_or(2) } else { 1 }
+}
+
+/// Whether somebody had it when this channel was last told, and this page says that nobody has it any more.
+pub fn reopens(n: &Notification, told: &[Notification]) -> bool {
+    let newest = told.iter().filter(|other| other.channel == n.channel && other.state == Sending::Sent).max_by_key(|other| other.created_at);
+    n.kind == REPAGE && newest.is_some_and(|newest| newest.kind == ACKNOWLEDGED)
 }
 
 pub(crate) fn is_page(n: &Notification) -> bool {
@@ -155,10 +162,27 @@ pub enum Turn {
     Wait(EventTime),
     /// Nobody needs it any more; why.
     Drop(&'static str),
+    /// Its channel is failing with the same page for somebody else: the person's next channel, without another attempt.
+    GoOn(String),
 }
 
-/// A first page is always sent. `told` are all notifications of the alert, `n` among them.
+/// A first page is always sent, to each person by one channel and by each channel once. `told` are all notifications of the alert, `n` among
+/// them.
 pub fn turn(n: &Notification, episode: &Episode, told: &[Notification], now: EventTime) -> Turn {
+    let same = |other: &&Notification| other.id != n.id && other.key == n.key;
+    if n.person.is_some() && told.iter().filter(same).any(|other| other.person == n.person && other.state == Sending::Sent) {
+        return Turn::Drop("another channel reached them first");
+    }
+    for twin in told.iter().filter(same).filter(|other| other.channel == n.channel) {
+        let first = (twin.created_at, &twin.id) < (n.created_at, &n.id);
+        match twin.state {
+            Sending::Sent => return Turn::Drop("the channel has it already"),
+            Sending::Due | Sending::Sending if first => {
+                return twin.last_error.as_ref().map_or(Turn::Wait(now + Micros::seconds(1)), |why| Turn::GoOn(why.clone()));
+            }
+            _ => {}
+        }
+    }
     if n.kind == PAGE {
         return Turn::Send;
     }
@@ -174,8 +198,12 @@ pub fn turn(n: &Notification, episode: &Episode, told: &[Notification], now: Eve
             None => Turn::Send,
         };
     }
-    if over && n.kind == crate::episode::AMENDED {
+    if over && [AMENDED, ACKNOWLEDGED].contains(&n.kind.as_str()) {
         return Turn::Drop("it was over before this was sent");
+    }
+    // told late, it would silence a page that was sent since
+    if n.kind == ACKNOWLEDGED && episode.acknowledged.as_ref().is_none_or(|given| given.at > n.created_at || !episode.taken(now)) {
+        return Turn::Drop("nobody has it any more by then");
     }
     // about a page: of no use before it, nor without it
     let pages = || told.iter().filter(|other| is_page(other) && other.channel == n.channel);

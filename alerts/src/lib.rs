@@ -44,7 +44,7 @@ use store::Store;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-pub use config::{Config, Secret, Smtp, Webhook};
+pub use config::{Alertmanager, Config, PagerDuty, Secret, Sms, Smtp, Webhook};
 pub use error::AlertsError;
 pub use reach::Reach;
 
@@ -81,7 +81,7 @@ impl Alerts {
         let owner = format!("alerts-{:016x}", rand::random::<u64>());
         let names = self.channels.names();
         if names.is_empty() {
-            tracing::warn!("no webhook and no mail is configured: alerts are shown on the dashboard, and nobody is paged");
+            tracing::warn!("no channel (docs/channels.md) is configured: alerts are shown on the dashboard, and nobody is paged");
         }
         let repage_after = Micros(i64::try_from(self.config.repage_after.as_micros()).unwrap_or(i64::MAX));
         let planner = planner::Planner::new(&names, repage_after);

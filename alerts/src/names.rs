@@ -14,6 +14,11 @@ pub const LOST: &str = "vigil_alerts_lost_total";
 pub const SENT: &str = "vigil_alerts_notifications_sent_total";
 /// Attempts that failed, by `channel` and `final` (`yes`: given up).
 pub const FAILED: &str = "vigil_alerts_notifications_failed_total";
+/// Notifications that were not tried, because their channel is broken or has had enough, by `channel`.
+pub const HELD: &str = "vigil_alerts_notifications_held_total";
+/// How long a page took from hop to hop, by `hop` (`measured_journalled`, `journalled_evaluated`, `evaluated_stored`, `stored_attempted`,
+/// `attempted_delivered`); of the first that arrived of each alert.
+pub const HOP: &str = "vigil_alerts_hop_seconds";
 /// From the engine's clock when it raised to the first page's delivery, by `priority`.
 pub const DELAY: &str = "vigil_alerts_page_delay_seconds";
 /// Re-page timers that fired and paged.
@@ -31,6 +36,8 @@ pub fn describe() {
     describe_counter!(LOST, "records of vigil.alerts that were gone before they were read");
     describe_counter!(SENT, "notifications delivered");
     describe_counter!(FAILED, "attempts at a notification that failed");
+    describe_counter!(HELD, "notifications that wait for their channel");
+    describe_histogram!(HOP, Unit::Seconds, "how long a page took from hop to hop");
     describe_histogram!(DELAY, Unit::Seconds, "from raised to the first page delivered");
     describe_counter!(REPAGES, "pages repeated because nobody took the alert");
     describe_counter!(RELAYED, "settings and rule sets appended to the inputs");

@@ -26,8 +26,13 @@ impl Reach {
         (!known).then(|| "no channel of this name is in the configuration".to_owned())
     }
 
-    /// Sends one page that says it is a test. It stands in no store, and its link leads to no alert.
-    pub async fn test(&self, channel: &str, now: EventTime) -> Result<(), String> {
+    /// The channels of the configuration.
+    pub fn names(&self) -> Vec<String> {
+        self.channels.names()
+    }
+
+    /// Sends one page that says it is a test, and what the receiver answered. It stands in no store, and its link leads to no alert.
+    pub async fn test(&self, channel: &str, now: EventTime) -> Result<Option<String>, String> {
         let alert = AlertId(rand::random());
         let (patient, rule) = (PatientId::parse("test"), RuleId::parse("vigil-test"));
         let (Ok(patient), Ok(rule)) = (patient, rule) else { return Err("the test has no name".to_owned()) };

@@ -1,23 +1,25 @@
 //! Notifications that are due, sent through their channels under a lease.
 //!
 //! A process that dies while it sends leaves a lease that runs out; another sends again under the same key. What fails is tried again
-//! with growing pauses until [`GIVE_UP`]; the history of the alert says when a page arrived, when one first failed, and when one was
-//! given up.
+//! with growing pauses until [`GIVE_UP`], and goes on to the person's next channel at once; whichever is first to arrive ends the others.
+//! The history of the alert says when a page arrived, when one first failed, and when one was given up.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{counter, histogram};
-use schemas::{Micros, Priority};
-use store::episodes::{Episode, What};
+use schemas::{EventTime, Micros, Priority};
+use store::episodes::{Episode, Hop, What};
+use store::links::{Link, LinkKey};
 use store::notifications::Notification;
-use store::{Store, StoreError};
+use store::{Store, StoreError, Tx};
+use tokio::sync::OnceCell;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::channels::{Channels, Undelivered};
-use crate::episode::{CLEARED, PAGE, WITHDRAWN};
-use crate::escalation::{GIVE_UP, Turn, backoff, is_page, turn};
+use crate::channels::{Attempt, Channels, Held, Undelivered};
+use crate::episode::{CLEARED, PAGE, WITHDRAWN, notification};
+use crate::escalation::{GIVE_UP, Turn, backoff, fall_through, is_page, reopens, turn};
 use crate::text::{Message, message};
 use crate::{AlertsError, names, now, until};
 
@@ -26,6 +28,12 @@ const POLL: Duration = Duration::from_secs(1);
 const LEASE: Micros = Micros::seconds(30);
 /// Being sent at once: a receiver that hangs holds its few for 15 s each, and the others go on.
 const AT_ONCE: usize = 256;
+/// A page that its channel holds up for longer goes on to the next.
+const PATIENCE: Micros = Micros::seconds(10);
+/// No receiver sends a page away for longer.
+const LONGEST_AWAY: Micros = Micros::minutes(5);
+/// A link is good for as long as its page may arrive, and a while after.
+const LINK: Micros = Micros::hours(26);
 /// What is being sent at shutdown has this long; then its lease runs out and another process sends it again.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -35,11 +43,13 @@ pub(crate) struct Sender {
     owner: String,
     channels: Arc<Channels>,
     dashboard_url: Arc<str>,
+    /// Read once.
+    link_key: Arc<OnceCell<LinkKey>>,
 }
 
 impl Sender {
     pub fn new(store: Store, owner: String, channels: Channels, dashboard_url: String) -> Self {
-        Self { store, owner, channels: Arc::new(channels), dashboard_url: dashboard_url.into() }
+        Self { store, owner, channels: Arc::new(channels), dashboard_url: dashboard_url.into(), link_key: Arc::default() }
     }
 
     pub async fn run(self, stop: CancellationToken) -> Result<(), AlertsError> {
@@ -93,68 +103,102 @@ impl Sender {
         match turn(n, &episode, &told, now()) {
             Turn::Send => {}
             Turn::Wait(until) => {
-                self.store.notification_retry(&n.id, &self.owner, "waits for the page it is about", now(), until).await?;
+                self.store.notification_held(&n.id, &self.owner, None, now(), until).await?;
                 return Ok(());
             }
             Turn::Drop(why) => {
                 self.store.notification_cancelled(&n.id, &self.owner, why, now()).await?;
                 return Ok(());
             }
+            Turn::GoOn(why) => return self.goes_on_instead(n, &why).await,
         }
         let ward = match self.store.patient(&episode.patient).await {
             Ok(patient) => Some(self.store.ward(&patient.ward).await?),
             Err(StoreError::NotFound { .. }) => None,
             Err(error) => return Err(error),
         };
-        let message = message(n, &episode, ward.as_ref(), &self.dashboard_url);
-        match self.channels.deliver(&n.channel, &message).await {
-            Ok(()) => self.arrived(n, &episode, &message).await,
-            Err(undelivered) => self.failed(n, undelivered).await,
+        let mut message = message(n, &episode, ward.as_ref(), &self.dashboard_url);
+        message.reopens = reopens(n, &told);
+        if is_page(n) {
+            let key = self.link_key.get_or_try_init(|| self.store.link_key()).await?;
+            let token = Link::new(n.alert, &n.id, n.created_at + LINK).sign(key);
+            message.take = Some(format!("{}/take/{token}", self.dashboard_url.trim_end_matches('/')));
+        }
+        let began = now();
+        match self.channels.attempt(&n.channel, &message).await {
+            Attempt::Arrived { receipt, mended } => {
+                if mended {
+                    tracing::info!(channel = %n.channel, "a channel that was broken works again");
+                }
+                self.arrived(n, &episode, &message, receipt.as_deref(), began).await
+            }
+            Attempt::Failed { undelivered, broken } => {
+                if broken {
+                    tracing::error!(channel = %n.channel, why = undelivered.why, "a channel is broken: its pages go on to people's next channels");
+                }
+                self.failed(n, undelivered, Some(began)).await
+            }
+            Attempt::Held(held) => self.held(n, held).await,
+            Attempt::Unknown => {
+                // another process of a newer configuration may know it: it stays due
+                let why = "no channel of this name is configured here".to_owned();
+                self.failed(n, Undelivered { why, for_good: false, after: None }, None).await
+            }
         }
     }
 
-    async fn arrived(&self, n: &Notification, episode: &Episode, message: &Message) -> Result<(), StoreError> {
+    async fn arrived(&self, n: &Notification, episode: &Episode, message: &Message, receipt: Option<&str>, began: EventTime) -> Result<(), StoreError> {
         let (owner, now) = (&self.owner, now());
         let recorded = self
             .store
             .transaction(|tx| {
                 Box::pin(async move {
-                    if !tx.notification_sent(&n.id, owner, None, now).await? {
-                        return Ok(false);
+                    if !tx.notification_sent(&n.id, owner, receipt, now).await? {
+                        return Ok(None);
                     }
                     if is_page(n) {
                         tx.add_history(n.alert, now, What::Paged, None, Some(&n.channel)).await?;
+                        tx.stamp(n.alert, Hop::Attempted, began).await?;
+                        tx.stamp(n.alert, Hop::Delivered, now).await?;
                     }
-                    if n.kind == PAGE && message.says_over() {
+                    if n.kind == PAGE && message.says_over() && !Channels::keeps_open(&n.channel) {
                         for other in tx.notifications(n.alert).await? {
                             if other.channel == n.channel && [CLEARED, WITHDRAWN].contains(&other.kind.as_str()) {
                                 tx.cancel_notification(&other.id, "the page said so", now).await?;
                             }
                         }
                     }
-                    Ok(true)
+                    tx.hops(n.alert).await.map(Some)
                 })
             })
             .await?;
-        if !recorded {
+        let Some(hops) = recorded else {
             tracing::warn!(alert = %n.alert, channel = %n.channel, "a notification was sent after its lease was over: the receiver may get it twice, under one key");
             return Ok(());
-        }
+        };
         counter!(names::SENT, "channel" => n.channel.clone(), "kind" => n.kind.clone()).increment(1);
         if n.kind == PAGE {
             let delay = (now - episode.heard_at.as_event()).0.max(0) as f64 / 1e6;
             histogram!(names::DELAY, "priority" => word(episode.priority)).record(delay);
+            if hops.delivered == Some(now) && !hops.late {
+                for (hop, span) in hops.spans() {
+                    histogram!(names::HOP, "hop" => hop).record(span.0 as f64 / 1e6);
+                }
+            }
         }
         Ok(())
     }
 
-    async fn failed(&self, n: &Notification, undelivered: Undelivered) -> Result<(), StoreError> {
+    /// `began`: when it was handed to the channel; `None`: there is none.
+    async fn failed(&self, n: &Notification, undelivered: Undelivered, began: Option<EventTime>) -> Result<(), StoreError> {
         let (owner, now) = (&self.owner, now());
-        let Undelivered { why, for_good } = &undelivered;
+        let Undelivered { why, for_good, after } = &undelivered;
         let given_up = *for_good || now - n.created_at >= GIVE_UP;
-        let again = now + backoff(n.attempts, rand::random());
-        let note = format!("{}: {why}{}", n.channel, if given_up { "; given up" } else { "; tried again" });
-        let note = &note;
+        let after = after.map_or(Micros::ZERO, |after| micros(after).min(LONGEST_AWAY));
+        let again = now + backoff(n.attempts, rand::random()).max(after);
+        let next = self.next(n, began.is_none(), now);
+        let note = format!("{}: {why}{}{}", n.channel, if given_up { "; given up" } else { "; tried again" }, goes_on(&next));
+        let (note, next) = (&note, &next);
         self.store
             .transaction(|tx| {
                 Box::pin(async move {
@@ -162,8 +206,15 @@ impl Sender {
                         true => tx.notification_failed(&n.id, owner, why, now).await?,
                         false => tx.notification_retry(&n.id, owner, why, now, again).await?,
                     };
+                    if !mine {
+                        return Ok(());
+                    }
+                    if let Some(began) = began.filter(|_| is_page(n)) {
+                        tx.stamp(n.alert, Hop::Attempted, began).await?;
+                    }
+                    let went_on = go_on(tx, n, next).await?;
                     // each of a day's attempts would bury the rest of the history
-                    if mine && is_page(n) && (given_up || n.attempts == 1) {
+                    if is_page(n) && (given_up || n.attempts == 1 || went_on) {
                         tx.add_history(n.alert, now, What::PageFailed, None, Some(note)).await?;
                     }
                     Ok(())
@@ -178,6 +229,91 @@ impl Sender {
         }
         Ok(())
     }
+
+    /// Not tried: it waits for its channel, and a page that would wait long goes on to the person's next one.
+    async fn held(&self, n: &Notification, held: Held) -> Result<(), StoreError> {
+        let (owner, now) = (&self.owner, now());
+        let wait = micros(held.again);
+        let given_up = now - n.created_at >= GIVE_UP;
+        // not all at once when it opens again
+        let again = now + wait + Micros((wait.0 as f64 * 0.1 * rand::random::<f64>()) as i64 + 1000);
+        let next = if wait > PATIENCE { self.next(n, false, now) } else { Vec::new() };
+        let note = format!("{}: {}{}", n.channel, held.why, goes_on(&next));
+        let (note, next, why) = (&note, &next, held.why);
+        self.store
+            .transaction(|tx| {
+                Box::pin(async move {
+                    let mine = match given_up {
+                        true => tx.notification_failed(&n.id, owner, why, now).await?,
+                        false => tx.notification_held(&n.id, owner, (wait > PATIENCE).then_some(why), now, again).await?,
+                    };
+                    if mine && go_on(tx, n, next).await? {
+                        tx.add_history(n.alert, now, What::PageFailed, None, Some(note)).await?;
+                    }
+                    Ok(())
+                })
+            })
+            .await?;
+        counter!(names::HELD, "channel" => n.channel.clone()).increment(1);
+        tracing::debug!(alert = %n.alert, channel = %n.channel, why, again_at = %again, "a notification is held");
+        Ok(())
+    }
+
+    /// Its channel is failing with the same page for another person, who waits for it; this one has others to go on to.
+    async fn goes_on_instead(&self, n: &Notification, why: &str) -> Result<(), StoreError> {
+        let (owner, now) = (&self.owner, now());
+        let next = self.next(n, false, now);
+        let next = &next;
+        self.store
+            .transaction(|tx| {
+                Box::pin(async move {
+                    if !next.is_empty() {
+                        if tx.notification_cancelled(&n.id, owner, why, now).await? {
+                            go_on(tx, n, next).await?;
+                        }
+                        return Ok(());
+                    }
+                    // nobody else to try: it waits with the other, and the channel gets it once
+                    tx.notification_held(&n.id, owner, Some(why), now, now + PATIENCE).await.map(drop)
+                })
+            })
+            .await
+    }
+
+    /// Where a page that was not delivered is sent now: to the person's next channel; from a channel that is gone from the configuration, and
+    /// with none left to go on to, to everybody who can be reached.
+    fn next(&self, n: &Notification, unknown: bool, now: EventTime) -> Vec<Notification> {
+        match fall_through(n, now) {
+            _ if !is_page(n) => Vec::new(),
+            Some(next) => vec![next],
+            None if unknown => self.channels.names().iter().map(|channel| notification(n.alert, &n.kind, &n.key, channel, now)).collect(),
+            None => Vec::new(),
+        }
+    }
+}
+
+/// Whether it was the first time.
+async fn go_on(tx: &mut Tx<'_>, n: &Notification, next: &[Notification]) -> Result<bool, StoreError> {
+    let mut went_on = false;
+    for next in next {
+        went_on |= tx.add_notification(next).await?;
+    }
+    if went_on {
+        tx.notification_went_on(&n.id).await?;
+    }
+    Ok(went_on)
+}
+
+fn goes_on(next: &[Notification]) -> String {
+    match next {
+        [] => String::new(),
+        [one] => format!("; on to {}", one.channel),
+        many => format!("; on to all {} channels there are", many.len()),
+    }
+}
+
+fn micros(duration: Duration) -> Micros {
+    Micros(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX))
 }
 
 const fn word(priority: Priority) -> &'static str {

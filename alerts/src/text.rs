@@ -7,7 +7,7 @@ use store::notifications::Notification;
 use store::timers::REPAGE;
 use store::wards::Ward;
 
-use crate::episode::{AMENDED, CLEARED, PAGE, WITHDRAWN, page_key};
+use crate::episode::{ACKNOWLEDGED, AMENDED, CLEARED, PAGE, WITHDRAWN, page_key};
 use crate::escalation::number;
 
 /// One notification, as every channel sends it.
@@ -36,10 +36,19 @@ pub struct Message {
     #[serde(skip)]
     pub raised_local: String,
     pub link: String,
+    /// Leads to a page with a button that takes the alert without signing in; each message has its own.
+    #[serde(rename = "take_link", skip_serializing_if = "Option::is_none")]
+    pub take: Option<String>,
+    /// Somebody had it, and has it no more: a receiver that fell silent must ring again.
+    #[serde(skip)]
+    pub reopens: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub technical: bool,
 }
 
 /// `ward` is `None` when the patient is no longer in the registry.
 pub fn message(n: &Notification, episode: &Episode, ward: Option<&Ward>, dashboard_url: &str) -> Message {
+    let dashboard_url = dashboard_url.trim_end_matches('/');
     Message {
         key: n.key.clone(),
         page_key: page_key(episode.alert),
@@ -55,7 +64,10 @@ pub fn message(n: &Notification, episode: &Episode, ward: Option<&Ward>, dashboa
         taken: episode.acknowledged.is_some(),
         raised_at: episode.heard_at.as_event(),
         raised_local: local(episode.heard_at.as_event(), ward.map_or("UTC", |ward| &ward.timezone)),
-        link: format!("{}/alerts/{}", dashboard_url.trim_end_matches('/'), episode.alert),
+        link: format!("{dashboard_url}/alerts/{}", episode.alert),
+        take: None,
+        reopens: false,
+        technical: episode.technical,
     }
 }
 
@@ -63,6 +75,27 @@ impl Message {
     /// Whether it says that the alert is over.
     pub fn says_over(&self) -> bool {
         self.state != State::Open
+    }
+
+    /// What may stand on a locked screen: `Patient alert K7F2, high, Ward 7`.
+    pub fn line(&self) -> String {
+        let priority = match self.priority {
+            Priority::High => "high",
+            Priority::Medium => "medium",
+            Priority::Low => "low",
+        };
+        let what = if self.technical { "Technical alarm" } else { "Patient alert" };
+        let whose = if self.technical { &self.rule_name } else { &self.ward };
+        let tail = match self.kind.as_str() {
+            CLEARED => ": over",
+            WITHDRAWN => ": withdrawn",
+            AMENDED => ": no longer holds",
+            ACKNOWLEDGED => ": taken",
+            _ if self.says_over() => ": over already",
+            _ => "",
+        };
+        let again = if self.kind == REPAGE { format!(", page {}", self.number) } else { String::new() };
+        format!("{what} {}, {priority}, {whose}{again}{tail}", self.code).replace(['\r', '\n'], " ")
     }
 
     /// One line: `HIGH K7F2, Ward 7: Low oxygen saturation`.
@@ -92,7 +125,8 @@ impl Message {
             (_, State::Open) if self.taken => "It is open, and somebody has taken it.",
             (_, State::Open) => "It is open, and nobody has taken it yet.",
         };
-        format!("{}\n\nRaised {}.\n{state}\n\n{}\n", self.title(), self.raised_local, self.link)
+        let take = self.take.as_ref().map(|take| format!("\nTake it without signing in, once: {take}\n")).unwrap_or_default();
+        format!("{}\n\nRaised {}.\n{state}\n\n{}\n{take}", self.title(), self.raised_local, self.link)
     }
 }
 

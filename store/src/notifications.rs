@@ -68,6 +68,7 @@ on_store! {
     write fn claim_notifications(owner: &str, now: EventTime, lease: Micros, limit: u32) -> Vec<Notification>;
     write fn notification_sent(id: &str, owner: &str, receipt: Option<&str>, now: EventTime) -> bool;
     write fn notification_retry(id: &str, owner: &str, error: &str, now: EventTime, next_at: EventTime) -> bool;
+    write fn notification_held(id: &str, owner: &str, why: Option<&str>, now: EventTime, next_at: EventTime) -> bool;
     write fn notification_failed(id: &str, owner: &str, error: &str, now: EventTime) -> bool;
     write fn notification_cancelled(id: &str, owner: &str, why: &str, now: EventTime) -> bool;
     write fn cancel_notification(id: &str, why: &str, now: EventTime) -> bool;
@@ -137,6 +138,20 @@ impl Tx<'_> {
         let sql = "UPDATE notifications SET state = 'due', last_error = $3, changed_at = $4, next_at = $5, lease_owner = NULL, lease_until = NULL
                    WHERE id = $1 AND lease_owner = $2 AND state = 'sending'";
         Ok(self.execute(sql, args![id, owner, error, now, next_at]).await? == 1)
+    }
+
+    /// Not tried, and due again at `next_at`: what was counted when it was claimed is no attempt. `false`: the lease is no longer `owner`'s.
+    pub async fn notification_held(&mut self, id: &str, owner: &str, why: Option<&str>, now: EventTime, next_at: EventTime) -> Result<bool, StoreError> {
+        let sql = "UPDATE notifications SET state = 'due', attempts = attempts - 1, last_error = COALESCE(last_error, $3), changed_at = $4, next_at = $5,
+                       lease_owner = NULL, lease_until = NULL
+                   WHERE id = $1 AND lease_owner = $2 AND state = 'sending'";
+        Ok(self.execute(sql, args![id, owner, why, now, next_at]).await? == 1)
+    }
+
+    /// It went on to other channels: they are not gone on to once more.
+    pub async fn notification_went_on(&mut self, id: &str) -> Result<(), StoreError> {
+        self.execute("UPDATE notifications SET fallback = '[]' WHERE id = $1", args![id]).await?;
+        Ok(())
     }
 
     /// Given up. `false`: the lease is no longer `owner`'s.

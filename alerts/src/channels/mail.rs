@@ -10,7 +10,7 @@ use lettre::transport::smtp::response::Code;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 use tokio::sync::Semaphore;
 
-use super::{CONNECT, Undelivered};
+use super::{CONNECT, Delivered, Undelivered};
 use crate::text::Message;
 use crate::{AlertsError, Smtp};
 
@@ -55,11 +55,11 @@ impl Mail {
         &self.to.email
     }
 
-    pub async fn deliver(&self, message: &Message) -> Result<(), Undelivered> {
+    pub async fn deliver(&self, message: &Message) -> Delivered {
         let mail = self.write(message).map_err(|error| Undelivered::for_good(error.to_string()))?;
         let _turn = self.turns.acquire().await.map_err(|_| Undelivered::now("this process is ending"))?;
         match self.transport.send(mail).await {
-            Ok(_) => Ok(()),
+            Ok(answer) => Ok(Some(answer.message().collect::<Vec<_>>().join(" "))),
             Err(error) if error.is_permanent() && !error.status().is_some_and(about_us) => Err(Undelivered::for_good(error.to_string())),
             Err(error) => Err(Undelivered::now(error.to_string())),
         }

@@ -3,12 +3,12 @@
 use base64::Engine as _;
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
-use reqwest::{Client, StatusCode, redirect};
+use reqwest::Client;
 use serde::Serialize;
 use sha2::Sha256;
 use url::Url;
 
-use super::{CONNECT, TOTAL, Undelivered};
+use super::{Delivered, Undelivered, http};
 use crate::text::Message;
 use crate::{AlertsError, Secret, now};
 
@@ -27,29 +27,13 @@ struct Body<'a> {
     data: &'a Message,
 }
 
-pub(super) fn client() -> Result<Client, AlertsError> {
-    // without a provider the client would panic
-    if rustls::crypto::CryptoProvider::get_default().is_none() {
-        return Err(AlertsError::NoTlsProvider);
-    }
-    let client = Client::builder()
-        .connect_timeout(CONNECT)
-        .timeout(TOTAL)
-        // a redirect would hand the signed page to whoever the answer names
-        .redirect(redirect::Policy::none())
-        .user_agent(concat!("vigil/", env!("CARGO_PKG_VERSION")));
-    client.build().map_err(|error| AlertsError::Channel { channel: "webhooks".to_owned(), why: error.to_string() })
-}
-
 impl Webhook {
     pub fn new(channel: &str, config: &crate::Webhook, client: Client) -> Result<Self, AlertsError> {
-        if !matches!(config.url.scheme(), "http" | "https") {
-            return Err(AlertsError::Channel { channel: channel.to_owned(), why: "its address starts with https:// (or http://)".to_owned() });
-        }
+        super::address(channel, &config.url)?;
         Ok(Self { url: config.url.clone(), secret: config.secret.clone(), client })
     }
 
-    pub async fn deliver(&self, message: &Message) -> Result<(), Undelivered> {
+    pub async fn deliver(&self, message: &Message) -> Delivered {
         let body = Body { r#type: format!("alert.{}", message.kind), timestamp: message.raised_at, data: message };
         let body: Bytes = serde_json::to_vec(&body).map_err(|error| Undelivered::for_good(error.to_string()))?.into();
         let sent_at = (now().0 / 1_000_000).to_string();
@@ -62,13 +46,8 @@ impl Webhook {
         if let Some(secret) = &self.secret {
             request = request.header("webhook-signature", signature(secret, &message.key, &sent_at, &body)?);
         }
-        // the error's own text holds the address, which may hold a token
-        let answer = request.body(body).send().await.map_err(|error| Undelivered::now(reason(&error.without_url())))?;
-        match answer.status() {
-            status if status.is_success() => Ok(()),
-            StatusCode::GONE => Err(Undelivered::for_good("answered 410: the receiver wants no more")),
-            status => Err(Undelivered::now(format!("answered {}", status.as_u16()))),
-        }
+        http::send(request.body(body)).await?;
+        Ok(None)
     }
 }
 
@@ -77,13 +56,4 @@ fn signature(secret: &Secret, key: &str, sent_at: &str, body: &[u8]) -> Result<S
     mac.update(format!("{key}.{sent_at}.").as_bytes());
     mac.update(body);
     Ok(format!("v1,{}", base64::engine::general_purpose::STANDARD.encode(mac.finalize().into_bytes())))
-}
-
-/// The outermost error says only that sending failed; the innermost says why.
-fn reason(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    if error.is_timeout() { format!("no answer in time: {cause}") } else { cause.to_string() }
 }

@@ -4,6 +4,7 @@
 
 mod a1;
 mod canary;
+mod channels;
 mod mail;
 mod model;
 mod oncall;
@@ -160,7 +161,7 @@ pub async fn say(journal: &dyn Appender, partition: Partition, transitions: &[Tr
 pub fn config(repage_after: Duration) -> Config {
     // the second and later installs find the first
     drop(rustls::crypto::ring::default_provider().install_default());
-    Config { repage_after, webhooks: Vec::new(), smtp: None, dashboard_url: "https://vigil.example".to_owned(), partitions: PARTITIONS }
+    Config { repage_after, dashboard_url: "https://vigil.example".to_owned(), partitions: PARTITIONS, ..Config::default() }
 }
 
 pub const LONG: Duration = Duration::from_secs(3600);

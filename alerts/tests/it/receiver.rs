@@ -13,6 +13,7 @@ pub struct Received {
     pub body: Vec<u8>,
     /// The whole request, as it came.
     pub raw: Vec<u8>,
+    pub at: std::time::Instant,
 }
 
 impl Received {
@@ -27,6 +28,9 @@ impl Received {
 #[derive(Clone, Copy, Debug)]
 pub enum Answer {
     Status(u16),
+    Body(u16, &'static str),
+    /// With `Retry-After`, in seconds.
+    Later(u16, u32),
     /// Reads the request and says nothing.
     Hang,
 }
@@ -90,13 +94,14 @@ async fn serve(mut socket: TcpStream, received: Arc<Mutex<Vec<Received>>>, answe
     let text = String::from_utf8_lossy(&raw[..head]).into_owned();
     let headers = text.lines().skip(1).filter_map(|line| line.split_once(':')).map(|(k, v)| (k.to_lowercase(), v.trim().to_owned())).collect();
     let answer = answers.lock().unwrap().pop_front().unwrap_or(Answer::Status(200));
-    received.lock().unwrap().push(Received { headers, body: raw[head + 4..].to_vec(), raw });
-    match answer {
-        Answer::Status(status) => {
-            let text = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nlocation: /elsewhere\r\nconnection: close\r\n\r\n");
-            drop(socket.write_all(text.as_bytes()).await);
-        }
+    received.lock().unwrap().push(Received { headers, body: raw[head + 4..].to_vec(), raw, at: std::time::Instant::now() });
+    let (status, more, body) = match answer {
+        Answer::Status(status) => (status, "location: /elsewhere\r\n".to_owned(), ""),
+        Answer::Body(status, body) => (status, String::new(), body),
+        Answer::Later(status, seconds) => (status, format!("retry-after: {seconds}\r\n"), ""),
         // until the other side gives up
-        Answer::Hang => drop(socket.read_buf(&mut Vec::new()).await),
-    }
+        Answer::Hang => return drop(socket.read_buf(&mut Vec::new()).await),
+    };
+    let text = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n{more}connection: close\r\n\r\n{body}", body.len());
+    drop(socket.write_all(text.as_bytes()).await);
 }

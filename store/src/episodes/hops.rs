@@ -1,6 +1,6 @@
 //! When an alert was where: from the reading that raised it to the person who took it, so that a delay shows where it arose.
 
-use schemas::{AlertId, EventTime};
+use schemas::{AlertId, EventTime, Micros};
 
 use super::State;
 use crate::db::{args, on_store, words};
@@ -37,6 +37,22 @@ pub struct Hops {
     pub seen: Option<EventTime>,
     pub taken: Option<EventTime>,
     pub late: bool,
+}
+
+impl Hops {
+    /// From hop to hop until the page was delivered, as far as it is known.
+    pub fn spans(&self) -> Vec<(&'static str, Micros)> {
+        let between = |from: Option<EventTime>, to: Option<EventTime>| Some(to? - from?);
+        let (measured, journalled) = (Some(self.measured), Some(self.journalled));
+        let spans = [
+            ("measured_journalled", between(measured, journalled)),
+            ("journalled_evaluated", between(journalled, self.evaluated)),
+            ("evaluated_stored", between(self.evaluated, self.stored)),
+            ("stored_attempted", between(self.stored, self.attempted)),
+            ("attempted_delivered", between(self.attempted, self.delivered)),
+        ];
+        spans.into_iter().filter_map(|(hop, span)| Some((hop, span?))).collect()
+    }
 }
 
 on_store! {
