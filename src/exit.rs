@@ -1,10 +1,11 @@
-//! How a command ends: 0 done, 1 failed, 2 usage, 3 bad configuration, 4 a dependency cannot be reached.
+//! How a command ends: 0 done, 1 failed, 2 usage, 3 bad configuration, 4 a dependency cannot be reached, 6 the lake is not what it says.
 
 use std::process::ExitCode;
 
 use dashboard_api::DashboardError;
 use ingest::GatewayError;
 use journal::OpenError;
+use lake::CuratedError;
 use schemas::{IdError, TimeError};
 use store::StoreError;
 
@@ -20,6 +21,11 @@ pub struct Unreachable(pub String);
 #[error("{0}")]
 pub struct Usage(pub String);
 
+/// A lake was verified, and so much is wrong with it.
+#[derive(Debug, thiserror::Error)]
+#[error("the lake is not what it says: {0} findings")]
+pub struct Unsound(pub usize);
+
 /// Refuses an argument, in the words that say what it should be.
 pub fn usage(good: bool, otherwise: impl FnOnce() -> String) -> Result<(), Usage> {
     if good { Ok(()) } else { Err(Usage(otherwise())) }
@@ -32,6 +38,12 @@ pub fn code(error: &anyhow::Error) -> ExitCode {
             return ExitCode::from(2);
         }
         if cause.is::<ConfigError>() || is_configuration(cause) {
+            return ExitCode::from(3);
+        }
+        if cause.is::<Unsound>() {
+            return ExitCode::from(6);
+        }
+        if matches!(cause.downcast_ref(), Some(CuratedError::OtherInstallation { .. })) {
             return ExitCode::from(3);
         }
         if cause.is::<Unreachable>() || matches!(cause.downcast_ref(), Some(StoreError::Unavailable(_))) {

@@ -68,6 +68,11 @@ enum Command {
     /// Says who is on call, loads who will be, and rehearses the night: docs/oncall.md
     #[command(subcommand)]
     Oncall(commands::oncall::OnCallCommand),
+    /// Makes, checks and prunes what analysts read: docs/lake.md
+    #[command(subcommand)]
+    Lake(commands::lake::LakeCommand),
+    /// Asks the lake in SQL, read-only: docs/lake.md
+    Sql(commands::sql::Sql),
     /// Adds wards
     #[command(subcommand)]
     Ward(commands::ward::WardCommand),
@@ -132,6 +137,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Decode(decode) => commands::decode::run(&decode),
         Command::Rule(command) => runtime()?.block_on(commands::rule::run(command)),
         Command::Oncall(command) => runtime()?.block_on(commands::oncall::run(command)),
+        Command::Lake(command) => runtime()?.block_on(commands::lake::run(command)),
+        Command::Sql(sql) => runtime()?.block_on(commands::sql::run(sql)),
         Command::Ward(command) => runtime()?.block_on(commands::ward::run(command)),
         Command::User(command) => runtime()?.block_on(commands::user::run(command)),
         Command::Replay(replay) => runtime()?.block_on(commands::replay::run(replay)),

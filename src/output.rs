@@ -23,6 +23,11 @@ pub fn ask(format: Option<Format>) {
     }
 }
 
+/// What was asked for.
+pub fn asked() -> Option<Format> {
+    ASKED.get().copied()
+}
+
 /// What was asked for, or what suits where it goes.
 pub fn format() -> Format {
     ASKED.get().copied().unwrap_or(if std::io::stdout().is_terminal() { Format::Table } else { Format::Ndjson })

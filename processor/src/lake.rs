@@ -41,7 +41,7 @@ pub struct RawFile {
 }
 
 /// `inputs`, for `vigil.inputs`.
-pub(crate) fn folder(topic: Topic) -> &'static str {
+pub fn folder(topic: Topic) -> &'static str {
     topic.name().trim_start_matches("vigil.")
 }
 
@@ -85,6 +85,27 @@ pub fn files(objects: &dyn Objects, topic: Topic, partition: Partition) -> io::R
     }
     files.sort_by(|a, b| (a.first, &a.date).cmp(&(b.first, &b.date)));
     Ok(files)
+}
+
+/// The partitions that a topic has files of.
+pub fn partitions(objects: &dyn Objects, topic: Topic) -> io::Result<std::collections::BTreeSet<Partition>> {
+    let mut partitions = std::collections::BTreeSet::new();
+    for date in objects.list(&format!("raw/{}", folder(topic)))? {
+        partitions.extend(objects.list(&date)?.iter().filter_map(|name| parse(name)).map(|file| file.partition));
+    }
+    Ok(partitions)
+}
+
+/// The offsets that stand in a file, as they stand in it.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn offsets(objects: &Arc<dyn Objects>, file: &RawFile) -> Result<Vec<Offset>, LakeError> {
+    let mut offsets = Vec::new();
+    for records in file::FileReader::open(objects, file)? {
+        offsets.extend(records?.iter().map(|record| record.offset));
+    }
+    Ok(offsets)
 }
 
 /// The newest file of a partition. Arrival never decreases from one file to the next, so the newest date has it.

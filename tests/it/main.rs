@@ -7,6 +7,7 @@ mod driven;
 mod evidence;
 mod history;
 mod kill;
+mod lake;
 mod mimic;
 mod observe;
 mod oncall;

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use crate::driven::{ONE, Process, Serving, done, edit, field, install, vigil};
 
 #[track_caller]
-fn refused(arguments: &[&str], code: i32, says: &[&str]) {
+pub fn refused(arguments: &[&str], code: i32, says: &[&str]) {
     let output = vigil(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "vigil {}: {said}", arguments.join(" "));
