@@ -9,6 +9,7 @@ mod exit;
 mod installation;
 mod ledger;
 mod output;
+mod project;
 mod recorded;
 mod recording;
 mod roles;
@@ -73,6 +74,8 @@ enum Command {
     Lake(commands::lake::LakeCommand),
     /// Asks the lake in SQL, read-only: docs/lake.md
     Sql(commands::sql::Sql),
+    /// Writes a folder for somebody else, without identities unless asked: docs/export.md
+    Export(Box<commands::export::Export>),
     /// Adds wards
     #[command(subcommand)]
     Ward(commands::ward::WardCommand),
@@ -139,6 +142,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Oncall(command) => runtime()?.block_on(commands::oncall::run(command)),
         Command::Lake(command) => runtime()?.block_on(commands::lake::run(command)),
         Command::Sql(sql) => runtime()?.block_on(commands::sql::run(sql)),
+        Command::Export(export) => runtime()?.block_on(commands::export::run(*export)),
         Command::Ward(command) => runtime()?.block_on(commands::ward::run(command)),
         Command::User(command) => runtime()?.block_on(commands::user::run(command)),
         Command::Replay(replay) => runtime()?.block_on(commands::replay::run(replay)),

@@ -7,6 +7,7 @@
 
 mod compact;
 mod error;
+pub mod export;
 mod file;
 mod lake;
 pub mod manifest;

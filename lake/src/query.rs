@@ -21,6 +21,7 @@ use futures::StreamExt;
 use tokio::sync::mpsc;
 
 use crate::error::CuratedError;
+use crate::export::{self, Cohort, Through};
 use crate::lake::Lake;
 use crate::manifest::Manifest;
 use crate::tables::Table;
@@ -50,18 +51,33 @@ pub enum QueryError {
     Writes(String),
     #[error("{0}")]
     Sql(String),
+    #[error("{0}")]
+    Cohort(String),
     #[error("a file of the lake cannot be read: {0}; `vigil lake verify` says which")]
     Damaged(String),
     #[error("it was stopped after {} s, its limit: narrow it by patient or date, or raise --timeout", .0.as_secs_f64())]
     Time(Duration),
     #[error("it needs more than {} MiB of memory, its limit: group less, narrow it by patient or date, or raise --memory ({reason})", limit >> 20)]
     Memory { limit: usize, reason: String },
+    #[error("it needs more memory than its limit: raise --memory, or export less at a time ({0})")]
+    Exhausted(String),
     #[error("it has more than {0} rows, its limit: add LIMIT, aggregate, or raise --rows")]
     Rows(u64),
     #[error("cancelled")]
     Cancelled,
     #[error("no threads can be had for it: {0}")]
     Threads(std::io::Error),
+}
+
+impl From<DataFusionError> for QueryError {
+    fn from(error: DataFusionError) -> Self {
+        match error.find_root() {
+            DataFusionError::IoError(source) => Self::Damaged(source.to_string()),
+            DataFusionError::ParquetError(reason) => Self::Damaged(reason.to_string()),
+            DataFusionError::ResourcesExhausted(reason) => Self::Exhausted(reason.lines().next().unwrap_or_default().to_owned()),
+            _ => Self::Sql(error.strip_backtrace()),
+        }
+    }
 }
 
 /// An answer that comes piece by piece.
@@ -120,11 +136,11 @@ fn failed(error: DataFusionError, limits: &Limits) -> QueryError {
     }
 }
 
-/// Begins a query, and answers when the form of its answer is known.
+/// Begins a query, and answers when the form of its answer is known. `through`: what people who may not know who is who may see.
 ///
 /// # Errors
 /// When it is no query, names what is not there, or is not planned within its time.
-pub async fn query(lake: &Lake, manifest: &Manifest, sql: &str, limits: Limits) -> Result<Answer, QueryError> {
+pub async fn query(lake: &Lake, manifest: &Manifest, sql: &str, through: Option<Through>, limits: Limits) -> Result<Answer, QueryError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(limits.threads).thread_name("query").enable_all().build();
     let runtime = runtime.map_err(QueryError::Threads)?;
     let deadline = Instant::now() + limits.time;
@@ -132,7 +148,13 @@ pub async fn query(lake: &Lake, manifest: &Manifest, sql: &str, limits: Limits) 
     let (planned, plan) = tokio::sync::oneshot::channel();
     let (lake, manifest, sql) = (lake.clone(), manifest.clone(), sql.to_owned());
     runtime.spawn(async move {
-        let context = match context(&lake, &manifest, &limits).await {
+        let seen = async {
+            let Some(through) = &through else { return context(&lake, &manifest, &limits).await };
+            let seen = export::see(&lake, &manifest, &limits, through, &Cohort::All).await?.views;
+            current(&seen).await?;
+            Ok(seen)
+        };
+        let context = match seen.await {
             Ok(context) => context,
             Err(error) => return drop(planned.send(Err(error))),
         };
@@ -161,25 +183,33 @@ pub async fn query(lake: &Lake, manifest: &Manifest, sql: &str, limits: Limits) 
     Ok(answer)
 }
 
-/// What a query may see, and no more.
-async fn context(lake: &Lake, manifest: &Manifest, limits: &Limits) -> Result<SessionContext, QueryError> {
-    let sql = |error: DataFusionError| QueryError::Sql(error.strip_backtrace());
+/// A context that knows no table, within limits.
+pub(crate) fn empty(limits: &Limits) -> Result<SessionContext, QueryError> {
     let pool: Arc<dyn MemoryPool> = Arc::new(FairSpillPool::new(limits.memory));
     let disk = DiskManagerBuilder::default().with_mode(DiskManagerMode::OsTmpDirectory);
-    let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).with_disk_manager_builder(disk).build_arc().map_err(sql)?;
+    let runtime = RuntimeEnvBuilder::new().with_memory_pool(pool).with_disk_manager_builder(disk).build_arc()?;
     let mut config =
         SessionConfig::new().with_target_partitions(limits.threads).with_information_schema(true).with_default_catalog_and_schema("vigil", "curated");
     // patients and devices are asked for by name: a filter that is pushed into the scan reads only their pages
     config.options_mut().execution.parquet.pushdown_filters = true;
     config.options_mut().execution.parquet.reorder_filters = true;
-    let context = SessionContext::new_with_config_rt(config, runtime);
+    Ok(SessionContext::new_with_config_rt(config, runtime))
+}
+
+/// What a query may see, and no more.
+pub(crate) async fn context(lake: &Lake, manifest: &Manifest, limits: &Limits) -> Result<SessionContext, QueryError> {
+    let context = empty(limits)?;
     for table in Table::public() {
-        let source = source(lake, manifest, table).map_err(sql)?;
-        context.register_table(TableReference::bare(table.name()), source).map_err(sql)?;
+        context.register_table(TableReference::bare(table.name()), source(lake, manifest, table)?)?;
     }
-    let current = context.sql("SELECT * FROM windows WHERE current").await.map_err(sql)?;
-    context.register_table(TableReference::bare("current_windows"), current.into_view()).map_err(sql)?;
+    current(&context).await?;
     Ok(context)
+}
+
+async fn current(context: &SessionContext) -> Result<(), QueryError> {
+    let current = context.sql("SELECT * FROM windows WHERE current").await?;
+    context.register_table(TableReference::bare("current_windows"), current.into_view())?;
+    Ok(())
 }
 
 fn source(lake: &Lake, manifest: &Manifest, table: Table) -> Result<Arc<dyn datafusion::catalog::TableProvider>, DataFusionError> {

@@ -34,6 +34,9 @@ pub enum Kind {
     Key,
     /// A time of something that happened to the patient.
     Time,
+    /// A time of what devices, people and this system did about it. Where an event's own time is hidden it would give that away: many patients are
+    /// enrolled at one moment, and a clock that was never set says 1970.
+    System,
     /// A date of it.
     Date,
     /// The patient's date of birth.
@@ -112,8 +115,8 @@ const READINGS: &[Column] = &[
     column("value", Of::Float, Kind::Plain, "The value, in the metric's own unit; of several that were sent the last"),
     column("unit", Of::Text, Kind::Plain, "The metric's unit, in UCUM"),
     column("device", Of::Text, Kind::Device, "The device that measured it"),
-    column("stamped_at", Of::Time, Kind::Time, "When it was measured, as the device said"),
-    column("received_at", Of::Time, Kind::Time, "When the gateway had it"),
+    column("stamped_at", Of::Time, Kind::System, "When it was measured, as the device said"),
+    column("received_at", Of::Time, Kind::System, "When the gateway had it"),
     column("clock", Of::Text, Kind::Plain, "as_sent; corrected: the stamp could not be true; unstamped: none was sent"),
     column("typed", Of::Flag, Kind::Plain, "Entered by a person"),
     column("test", Of::Flag, Kind::Plain, "From a device under test: no patient's, leave it out"),
@@ -134,11 +137,11 @@ const VOIDED: &[Column] = &[
     column("reason", Of::Text, Kind::FreeText, "Why it was taken out"),
     column("author", Of::Text, Kind::Staff, "Who took it out"),
     maybe("moved_to", Of::Text, Kind::Patient, "Whose it was: it stands in readings of that patient"),
-    column("voided_at", Of::Time, Kind::Time, "When the journal had it"),
+    column("voided_at", Of::Time, Kind::System, "When the journal had it"),
     maybe("value", Of::Float, Kind::Plain, "What was taken out; NULL as long as the reading itself has not come"),
     maybe("device", Of::Text, Kind::Device, "The device"),
-    maybe("stamped_at", Of::Time, Kind::Time, "As in readings"),
-    maybe("received_at", Of::Time, Kind::Time, "As in readings"),
+    maybe("stamped_at", Of::Time, Kind::System, "As in readings"),
+    maybe("received_at", Of::Time, Kind::System, "As in readings"),
     maybe("clock", Of::Text, Kind::Plain, "As in readings"),
     maybe("typed", Of::Flag, Kind::Plain, "As in readings"),
     maybe("test", Of::Flag, Kind::Plain, "As in readings"),
@@ -179,7 +182,7 @@ const ALERTS: &[Column] = &[
     column("priority", Of::Text, Kind::Plain, "low, medium, high: the words of IEC 60601-1-8"),
     column("at", Of::Time, Kind::Time, "Event time of what decided"),
     column("since", Of::Time, Kind::Time, "When the condition began"),
-    column("heard_at", Of::Time, Kind::Time, "The engine's clock when it was decided"),
+    column("heard_at", Of::Time, Kind::System, "The engine's clock when it was decided"),
     column("late", Of::Flag, Kind::Plain, "What it rests on had come late"),
     column("pages", Of::Flag, Kind::Plain, "People are told"),
     column("technical", Of::Flag, Kind::Plain, "About a device or the system, not about a body"),
@@ -213,15 +216,15 @@ const EPISODES: &[Column] = &[
     column("state", Of::Text, Kind::Plain, "open, cleared, withdrawn"),
     column("since", Of::Time, Kind::Time, "When the condition began"),
     column("raised_at", Of::Time, Kind::Time, "Event time of what raised it"),
-    column("heard_at", Of::Time, Kind::Time, "The engine's clock then"),
+    column("heard_at", Of::Time, Kind::System, "The engine's clock then"),
     maybe("cleared_at", Of::Time, Kind::Time, "Event time of its end"),
     column("late", Of::Flag, Kind::Plain, "It had come late"),
     column("technical", Of::Flag, Kind::Plain, "About a device or the system"),
     column("test", Of::Flag, Kind::Plain, "Of a device under test"),
-    maybe("acknowledged_at", Of::Time, Kind::Time, "When somebody took it"),
+    maybe("acknowledged_at", Of::Time, Kind::System, "When somebody took it"),
     maybe("acknowledged_by", Of::Text, Kind::Staff, "Who"),
     maybe("verdict", Of::Text, Kind::Plain, "What it turned out to be: true, artefact, expected, device"),
-    maybe("verdict_at", Of::Time, Kind::Time, "When that was said"),
+    maybe("verdict_at", Of::Time, Kind::System, "When that was said"),
     maybe("verdict_by", Of::Text, Kind::Staff, "Who said so"),
     maybe("verdict_note", Of::Text, Kind::FreeText, "What they wrote"),
     column("summary", Of::Text, Kind::FreeText, "As people were told"),
@@ -232,22 +235,22 @@ const PATIENTS: &[Column] = &[
     column("ward", Of::Text, Kind::Place, "The ward, now"),
     column("sex", Of::Text, Kind::Plain, "As FHIR's administrative gender"),
     maybe("born", Of::Date, Kind::Born, "Date of birth"),
-    column("enrolled_at", Of::Time, Kind::Time, "When the patient was registered"),
+    column("enrolled_at", Of::Time, Kind::System, "When the patient was registered"),
 ];
 
 const ASSIGNMENTS: &[Column] = &[
     column("device", Of::Text, Kind::Device, "The device"),
     PATIENT,
-    column("from", Of::Time, Kind::Time, "The device is the patient's in [from, until)"),
-    maybe("until", Of::Time, Kind::Time, "NULL: until further notice"),
-    column("model", Of::Text, Kind::Plain, "The device's model"),
+    column("from", Of::Time, Kind::System, "The device is the patient's in [from, until)"),
+    maybe("until", Of::Time, Kind::System, "NULL: until further notice"),
+    column("model", Of::Text, Kind::FreeText, "The device's model"),
     column("test", Of::Flag, Kind::Plain, "Under test now"),
 ];
 
 const SETTINGS: &[Column] = &[
     PATIENT,
     column("version", Of::Int, Kind::Plain, "Counts up"),
-    column("arrived_at", Of::Time, Kind::Time, "From when on the engine had it"),
+    column("arrived_at", Of::Time, Kind::System, "From when on the engine had it"),
     column("monitored", Of::Flag, Kind::Plain, "Clinical rules look at the patient"),
     column("limits", Of::Text, Kind::Plain, "The patient's own limits, JSON: {\"spo2.low\": 88}"),
     maybe("oxygen_l_min", Of::Float, Kind::Plain, "Supplemental oxygen; 0 is on air, NULL unknown"),
@@ -261,7 +264,7 @@ const RULES: &[Column] = &[
     column("version", Of::Int, Kind::Plain, "Counts up"),
     column("activated_at", Of::Time, Kind::Plain, "When they were put into force"),
     column("author", Of::Text, Kind::Staff, "By whom"),
-    column("toml", Of::Text, Kind::Plain, "The rules as they were written"),
+    column("toml", Of::Text, Kind::FreeText, "The rules as they were written"),
 ];
 
 const FRONTIERS: &[Column] = &[PATIENT, METRIC, column("frontier", Of::Time, Kind::Time, "The newest time measured")];

@@ -5,6 +5,7 @@ use std::io::Write;
 use arrow::array::RecordBatch;
 use arrow::csv;
 use arrow::datatypes::SchemaRef;
+use arrow::ipc::writer::FileWriter;
 use arrow::json::LineDelimitedWriter;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -17,6 +18,8 @@ pub enum Shape {
     Parquet,
     Csv,
     Ndjson,
+    /// Arrow's file format.
+    Arrow,
 }
 
 impl Shape {
@@ -26,7 +29,17 @@ impl Shape {
             "parquet" => Some(Self::Parquet),
             "csv" => Some(Self::Csv),
             "ndjson" | "jsonl" => Some(Self::Ndjson),
+            "arrow" | "feather" => Some(Self::Arrow),
             _ => None,
+        }
+    }
+
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Self::Parquet => "parquet",
+            Self::Csv => "csv",
+            Self::Ndjson => "ndjson",
+            Self::Arrow => "arrow",
         }
     }
 }
@@ -36,6 +49,7 @@ pub enum Writer<W: Write + Send> {
     Parquet(Box<ArrowWriter<W>>),
     Csv(Box<csv::Writer<W>>),
     Ndjson(LineDelimitedWriter<W>),
+    Arrow(Box<FileWriter<W>>),
 }
 
 impl<W: Write + Send> Writer<W> {
@@ -54,6 +68,7 @@ impl<W: Write + Send> Writer<W> {
                 Self::Csv(Box::new(writer))
             }
             Shape::Ndjson => Self::Ndjson(LineDelimitedWriter::new(out)),
+            Shape::Arrow => Self::Arrow(Box::new(FileWriter::try_new(out, &schema)?)),
         })
     }
 
@@ -64,6 +79,7 @@ impl<W: Write + Send> Writer<W> {
             Self::Parquet(writer) => writer.write(piece)?,
             Self::Csv(writer) => writer.write(piece)?,
             Self::Ndjson(writer) => writer.write(piece)?,
+            Self::Arrow(writer) => writer.write(piece)?,
         }
         Ok(())
     }
@@ -75,6 +91,7 @@ impl<W: Write + Send> Writer<W> {
             Self::Parquet(writer) => drop(writer.close()?),
             Self::Csv(_) => {}
             Self::Ndjson(mut writer) => writer.finish()?,
+            Self::Arrow(mut writer) => writer.finish()?,
         }
         Ok(())
     }

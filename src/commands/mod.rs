@@ -7,6 +7,7 @@ pub mod decode;
 pub mod demo;
 pub mod device;
 pub mod explain;
+pub mod export;
 pub mod history;
 pub mod import;
 pub mod init;

@@ -4,18 +4,22 @@ use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ::lake::export::{Through, columns};
 use ::lake::{Limits, Shape, Table, Writer, query};
 use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
+use store::audit::AuditEntry;
 use tempfile::NamedTempFile;
 
+use super::export::profile;
 use super::history::span;
 use super::lake::{At, Version, known, objects};
 use super::serve;
 use crate::exit::Usage;
-use crate::installation::micros;
+use crate::installation::{self, console, micros, now};
 use crate::output::{self, Format};
+use crate::project;
 
 #[derive(Debug, Args)]
 pub struct Sql {
@@ -37,6 +41,12 @@ pub struct Sql {
     /// MiB that the query may hold; what is larger goes to temporary files where it can
     #[arg(long, default_value_t = 1024)]
     memory: usize,
+    /// What somebody who may not know who is who sees: safe-harbor, limited-dataset or expert-determination (docs/export.md)
+    #[arg(long)]
+    profile: Option<String>,
+    /// Whose pseudonyms
+    #[arg(long, requires = "profile")]
+    project: Option<String>,
     #[command(flatten)]
     as_of: Version,
     #[command(flatten)]
@@ -45,7 +55,7 @@ pub struct Sql {
 
 pub async fn run(args: Sql) -> anyhow::Result<()> {
     if let Some(table) = &args.describe {
-        return Ok(output::print(&described(table)?)?);
+        return Ok(output::print(&described(table, args.profile.as_deref())?)?);
     }
     let mut sql = args.query.unwrap_or_default();
     if sql == "-" {
@@ -59,9 +69,20 @@ pub async fn run(args: Sql) -> anyhow::Result<()> {
     let memory = memory.ok_or_else(|| Usage(format!("--memory {}: it is a number of MiB, such as 1024", args.memory)))?;
     let found = args.at.find()?;
     let manifest = found.open(&args.as_of.get()?)?;
+    let through = match (&args.profile, &args.project) {
+        (Some(name), Some(project)) => Some(Through::new(profile(name)?, project::key(&found.config, project)?)),
+        (Some(_), None) => return Err(Usage("--profile: --project says whose pseudonyms they are".to_owned()).into()),
+        _ => None,
+    };
+    if found.ours {
+        let store = installation::open_store(&found.config).await?;
+        let detail = format!("SQL over version {} of the lake, {}", manifest.version, args.profile.as_deref().unwrap_or("identified"));
+        store.audit(&AuditEntry { at: now(), person: console(), action: "read.lake".to_owned(), patient: None, detail }).await?;
+        store.close().await;
+    }
     let stop = serve::on_signal()?;
     let asked = async {
-        let mut answer = query(&found.lake, &manifest, &sql, Limits { time, memory, rows: args.rows, ..Limits::default() }).await?;
+        let mut answer = query(&found.lake, &manifest, &sql, through, Limits { time, memory, rows: args.rows, ..Limits::default() }).await?;
         match (&args.output, shape) {
             (Some(path), Some(shape)) => into_file(&mut answer, path, shape).await,
             _ if output::format() == Format::Table => {
@@ -106,11 +127,15 @@ async fn into_file(answer: &mut ::lake::Answer, path: &Path, shape: Shape) -> an
     if std::io::stdout().is_terminal() || output::asked().is_some() { Ok(output::tell(&row, format_args!("{}: {rows} rows", path.display()))?) } else { Ok(()) }
 }
 
-fn described(table: &str) -> Result<Vec<serde_json::Map<String, serde_json::Value>>, Usage> {
+fn described(table: &str, through: Option<&str>) -> Result<Vec<serde_json::Map<String, serde_json::Value>>, Usage> {
     if table.is_empty() {
         return Ok(objects(Table::public().map(|table| json!({"table": table.name(), "what": table.what()}))));
     }
-    let columns = known(table)?.columns().iter();
+    let table = known(table)?;
+    if let Some(name) = through {
+        let seen = columns(profile(name)?, table).ok_or_else(|| Usage(format!("--profile {name}: {} names no patient, and is not seen", table.name())))?;
+        return Ok(objects(seen.iter().map(|column| json!({"column": column.name, "what": column.what}))));
+    }
     let row = |column: &::lake::tables::Column| json!({"column": column.name, "type": column.data_type().to_string(), "nullable": column.is_nullable(), "what": column.what});
-    Ok(objects(columns.map(row)))
+    Ok(objects(table.columns().iter().map(row)))
 }

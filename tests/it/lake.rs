@@ -83,3 +83,45 @@ fn a_lake_is_made_asked_and_checked() {
     sql("SELECT count(DISTINCT value) FROM readings", 1, &["cannot be read", "vigil lake verify"]);
     assert_eq!(json(&["lake", "compact", "--anew"])["readings"], 48);
 }
+
+/// Somebody else gets a folder without identities; who made it stands in the audit log; and what is not allowed is refused before anything is written.
+#[test]
+fn an_export_has_papers_and_no_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("vigil");
+    let config = installed(&folder);
+    done(&["lake", "compact", "--config", &config]);
+    let out = folder.join("out");
+    let by = ["--project", "sepsis", "--purpose", "a study", "--requester", "Silva"];
+    let export = |more: &[&'static str]| {
+        [&["export", out.to_str().unwrap()], &by[..], &["--config", &config], more].concat().into_iter().map(ToOwned::to_owned).collect::<Vec<String>>()
+    };
+    let run = |more: &[&'static str]| -> Value { serde_json::from_str(&done(&export(more).iter().map(String::as_str).collect::<Vec<_>>())).unwrap() };
+    let no = |more: &[&'static str], code: i32, says: &[&str]| refused(&export(more).iter().map(String::as_str).collect::<Vec<_>>(), code, says);
+    no(&["--approver", "Silva"], 2, &["--approver Silva", "somebody else"]);
+    no(&["--approver", " "], 2, &["--approver says nothing"]);
+    no(&["--approver", "Novak", "--profile", "hipaa"], 2, &["--profile hipaa", "safe-harbor"]);
+    no(&["--approver", "Novak", "--tables", "rules"], 2, &["--tables rules", "names no patient"]);
+    no(&["--approver", "Novak", "--metrics", "spo"], 2, &["--metrics spo", "spo2"]);
+    no(&["--approver", "Novak", "--gaps", "carry", "--every", "1 h"], 2, &["--carry-for"]);
+    no(&["--approver", "Novak", "--every", "1 hour"], 2, &["--every", "5 min"]);
+    no(&["--approver", "Novak", "--ward", "attic"], 1, &["ward attic"]);
+    no(&["--approver", "Novak", "--patients", "/nowhere"], 1, &["/nowhere"]);
+    no(&["--approver", "Novak", "--from", "2026-02-01T00:00:00Z", "--until", "2026-01-01T00:00:00Z"], 2, &["--from is not before --until"]);
+    refused(&["export", "x", "--project", "../x", "--purpose", "p", "--requester", "a", "--approver", "b", "--config", &config], 2, &["--project ../x", "a–z"]);
+    assert!(!out.exists());
+    assert_eq!(run(&["--approver", "Novak", "--estimate"])["rows"], 50);
+    assert!(!out.exists(), "an estimate writes nothing");
+    let made = run(&["--approver", "Novak", "--as", "csv"]);
+    assert_eq!((&made["patients"], &made["rows"]), (&2.into(), &50.into()));
+    let text = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
+    let (readings, manifest): (_, Value) = (text("readings.csv"), serde_json::from_str(&text("manifest.json")).unwrap());
+    assert!(!readings.contains("ada") && !readings.contains("2026"), "{readings}");
+    assert_eq!(manifest["content"], made["content"]);
+    assert_eq!((&manifest["approver"], &manifest["profile"]), (&"Novak".into(), &"safe-harbor".into()));
+    assert!(text("README.md").contains("Safe Harbor") && text("dictionary.md").contains("59408-5"));
+    no(&["--approver", "Novak"], 2, &["is there already"]);
+    let disguised = done(&["sql", "SELECT min(patient) AS who FROM readings", "--profile", "safe-harbor", "--project", "sepsis", "--config", &config]);
+    assert!(readings.contains(serde_json::from_str::<Value>(&disguised).unwrap()["who"].as_str().unwrap()), "the same pseudonyms in SQL");
+    refused(&["sql", "SELECT 1", "--profile", "safe-harbor", "--config", &config], 2, &["--project"]);
+}

@@ -27,7 +27,7 @@ fn ward() -> Ward {
 
 async fn answer(ward: &Ward, sql: &str, limits: Limits) -> Result<Vec<RecordBatch>, QueryError> {
     let manifest = manifest::open(&ward.lake(), &AsOf::Newest, None).unwrap();
-    let mut answer = query(&ward.lake(), &manifest, sql, limits).await?;
+    let mut answer = query(&ward.lake(), &manifest, sql, None, limits).await?;
     let mut pieces = Vec::new();
     while let Some(piece) = answer.next().await? {
         pieces.push(piece);
