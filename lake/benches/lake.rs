@@ -131,7 +131,10 @@ fn told<T>(what: &str, readings: u64, work: impl FnOnce() -> T) -> T {
 
 fn size(folder: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-    entries.map(|entry| entry.unwrap()).map(|entry| if entry.file_type().unwrap().is_dir() { size(&entry.path()) } else { entry.metadata().unwrap().len() }).sum()
+    entries
+        .map(|entry| entry.unwrap())
+        .map(|entry| if entry.file_type().unwrap().is_dir() { size(&entry.path()) } else { entry.metadata().unwrap().len() })
+        .sum()
 }
 
 fn main() {
@@ -162,7 +165,11 @@ fn main() {
             write_inputs(&objects, 16, all).unwrap();
         });
         let alone = (cpu() - began - made).as_secs_f64();
-        println!("archive alone: {alone:.1} CPU-s, {:.2} M readings/CPU-s, {:.1} bytes a reading", readings as f64 / alone / 1e6, size(&folder.join("raw")) as f64 / readings as f64);
+        println!(
+            "archive alone: {alone:.1} CPU-s, {:.2} M readings/CPU-s, {:.1} bytes a reading",
+            readings as f64 / alone / 1e6,
+            size(&folder.join("raw")) as f64 / readings as f64
+        );
     }
     let lake = Lake::open(&folder).unwrap();
     let row = |(n, person): (usize, &Person)| PatientRow {
@@ -180,11 +187,8 @@ fn main() {
         model: String::new(),
         test: false,
     };
-    let store = FromStore {
-        patients: everybody.iter().enumerate().map(row).collect(),
-        assignments: everybody.iter().map(assigned).collect(),
-        episodes: Vec::new(),
-    };
+    let store =
+        FromStore { patients: everybody.iter().enumerate().map(row).collect(), assignments: everybody.iter().map(assigned).collect(), episodes: Vec::new() };
     let wanted = Wanted { installation: "bench".to_owned(), now: start, horizon: Micros::hours(2), anew: false, store: Some(store) };
     let manifest = match manifest::open(&lake, &AsOf::Newest, None) {
         Ok(manifest) => manifest,
@@ -193,7 +197,13 @@ fn main() {
     assert_eq!(manifest.rows(Table::Readings), readings);
     for table in [Table::Readings, Table::Wear] {
         let bytes: u64 = manifest.table(table).iter().map(|file| file.bytes).sum();
-        println!("{}: {} files, {} rows, {bytes} bytes: {:.2} a reading", table.name(), manifest.table(table).len(), manifest.rows(table), bytes as f64 / readings as f64);
+        println!(
+            "{}: {} files, {} rows, {bytes} bytes: {:.2} a reading",
+            table.name(),
+            manifest.table(table).len(),
+            manifest.rows(table),
+            bytes as f64 / readings as f64
+        );
     }
     told("verify", readings, || assert_eq!(verify(&lake, None, &Progress::default()).unwrap().findings, []));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();

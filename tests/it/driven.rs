@@ -96,9 +96,14 @@ impl Process {
         }
     }
 
+    /// How it ended; `None` as long as it goes on.
+    pub fn status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// It has ended, and not well.
     pub fn failed(&mut self) -> Option<ExitStatus> {
-        self.child.try_wait().unwrap().filter(|status| !status.success())
+        self.status().filter(|status| !status.success())
     }
 
     pub fn kill(mut self) {

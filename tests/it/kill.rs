@@ -20,12 +20,12 @@ const EVERY: Micros = Micros(15_000_000);
 /// No reading is stored later than this.
 const LATE: Micros = Micros::minutes(20);
 
-fn number(name: &str, default: u64) -> u64 {
+pub fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
 
 /// Readings of a ward, of half of the patients a tenth of them late, and some patients in a bad way, as `vigil replay` reads them; and whose device is whose.
-fn record(path: &Path, readings: usize, random: &mut StdRng) -> BTreeMap<String, String> {
+pub fn record(path: &Path, readings: usize, random: &mut StdRng) -> BTreeMap<String, String> {
     let mut csv = "patient,device,metric,value,unit,measured_at,stored_at\n".to_owned();
     let mut patient_of = BTreeMap::new();
     let begin = EventTime::parse("2026-01-01T00:00:00Z").unwrap();
@@ -70,7 +70,7 @@ const fn never_late(patient: usize) -> bool {
 }
 
 /// How many seconds such a recording lasts.
-fn lasts(readings: usize) -> f64 {
+pub fn lasts(readings: usize) -> f64 {
     EVERY.0 as f64 / 1e6 * (readings / 2 / PATIENTS) as f64 + 1200.0
 }
 

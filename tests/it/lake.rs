@@ -2,14 +2,20 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use processor::backtest::write_inputs;
 use processor::objects::{LocalObjects, Objects};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use schemas::{Arrived, ClockState, DeviceId, EventTime, Input, Metric, Micros, PatientId, Reading, ReadingId};
 use serde_json::Value;
 
-use crate::driven::{done, install};
+use crate::driven::{Process, done, edit, install, vigil};
+use crate::kill::{lasts, number, record};
+use crate::mimic::hold_the_lake;
 use crate::refusals::refused;
+use crate::run::{Plan, play};
 
 /// An installation whose lake holds 48 readings of two patients: one each, every half hour of a day.
 pub fn installed(folder: &Path) -> String {
@@ -72,7 +78,7 @@ fn a_lake_is_made_asked_and_checked() {
     refused(&["lake", "files", "reading", "--config", &config], 2, &["`reading`", "readings"]);
 
     let other = install(&folder.join("other"), &[]);
-    crate::driven::edit(Path::new(&other), &[("path = \"data/lake\"", &format!("path = \"{}\"", folder.join("data/lake").display()))]);
+    edit(Path::new(&other), &[("path = \"data/lake\"", &format!("path = \"{}\"", folder.join("data/lake").display()))]);
     refused(&["lake", "tables", "--config", &other], 3, &["belongs to installation", "lake.path"]);
     refused(&["lake", "compact", "--config", &other], 3, &["belongs to installation"]);
 
@@ -124,4 +130,40 @@ fn an_export_has_papers_and_no_names() {
     let disguised = done(&["sql", "SELECT min(patient) AS who FROM readings", "--profile", "safe-harbor", "--project", "sepsis", "--config", &config]);
     assert!(readings.contains(serde_json::from_str::<Value>(&disguised).unwrap()["who"].as_str().unwrap()), "the same pseudonyms in SQL");
     refused(&["sql", "SELECT 1", "--profile", "safe-harbor", "--config", &config], 2, &["--project"]);
+}
+
+/// SIGKILL to the process that archives, and to compactions on their way; the lake is whole after each, and in the end has every reading once. `dev/lake-kills` is the long one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lake_is_whole_however_often_its_makers_are_killed() {
+    let seed = number("VIGIL_SEED", rand::random::<u32>().into());
+    let (readings, kills, seconds) = (number("VIGIL_READINGS", 2_000) as usize, number("VIGIL_KILLS", 4) as usize, number("VIGIL_SECONDS", 8) as f64);
+    eprintln!("VIGIL_SEED={seed} VIGIL_READINGS={readings} VIGIL_KILLS={kills} VIGIL_SECONDS={seconds}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let folder = tempfile::tempdir().unwrap();
+    let recording = folder.path().join("recording.csv");
+    record(&recording, readings, &mut random);
+    let site = folder.path().join("site");
+    let config = site.join("vigil.toml");
+    let (mut killed, mut whole, mut halfway) = (0, 0, 0);
+    let run = play(&site, &Plan { recording: &recording, speed: lasts(readings) / seconds, kafka: None }, |serving| {
+        if killed == 0 {
+            edit(&config, &[("roll_after = \"5 min\"", "roll_after = \"1 s\"")]);
+        }
+        std::thread::sleep(Duration::from_secs_f64(random.random_range(0.1..1.0) * seconds / (kills / 2 + 1) as f64));
+        serving.kill_and_start(0);
+        let mut compaction = Process::start(&["lake", "compact", "--config", config.to_str().unwrap()]);
+        std::thread::sleep(Duration::from_millis(random.random_range(5..400)));
+        halfway += usize::from(compaction.status().is_none());
+        compaction.kill();
+        let verified = vigil(&["lake", "verify", "--config", config.to_str().unwrap()]).output().unwrap();
+        let said = String::from_utf8_lossy(&verified.stderr);
+        let nothing_yet = ["no curated layer yet", "the lake holds nothing"].iter().any(|words| said.contains(words));
+        assert!(verified.status.success() || nothing_yet, "after {killed} kills: {said}{}", String::from_utf8_lossy(&verified.stdout));
+        whole += usize::from(verified.status.success());
+        killed += 2;
+        killed < kills
+    })
+    .await;
+    hold_the_lake(&site, &run);
+    eprintln!("{killed} times SIGKILL, {halfway} compactions of them half way; {whole} versions whole, 0 missing, 0 twice");
 }

@@ -46,7 +46,7 @@ async fn hold(name: &str, run: &Run) {
 }
 
 /// The curated layer has each reading of what was archived once, by patient and metric; and says of itself that it is sound.
-fn hold_the_lake(folder: &Path, run: &Run) {
+pub fn hold_the_lake(folder: &Path, run: &Run) {
     let objects: Arc<dyn Objects> = Arc::new(LocalObjects::open(folder.join("data/lake")).unwrap());
     let mut once = BTreeSet::new();
     for (partition, arrivals) in &run.topics.inputs {
