@@ -231,6 +231,9 @@ impl Default for Processor {
 pub struct Alerts {
     pub repage_after: Span,
     pub acknowledged_for: Span,
+    pub technical: Vec<String>,
+    pub technical_again_after: Span,
+    pub heartbeat_url: String,
     pub webhook: Vec<Webhook>,
     pub smtp: Smtp,
     pub sms: Vec<Sms>,
@@ -243,6 +246,9 @@ impl Default for Alerts {
         Self {
             repage_after: Span::minutes(5),
             acknowledged_for: Span::minutes(60),
+            technical: Vec::new(),
+            technical_again_after: Span::minutes(15),
+            heartbeat_url: String::new(),
             webhook: Vec::new(),
             smtp: Smtp::default(),
             sms: Vec::new(),
@@ -542,8 +548,9 @@ impl Config {
         let sms = alerts.sms.iter().map(|one| ("alerts.sms.url", &one.url));
         let pagerduty = alerts.pagerduty.iter().map(|one| ("alerts.pagerduty.url", &one.url));
         let alertmanagers = alerts.alertmanager.iter().map(|one| ("alerts.alertmanager.url", &one.url));
-        for (key, url) in webhooks.chain(sms).chain(pagerduty).chain(alertmanagers) {
-            if url::Url::parse(url).is_err() {
+        let heartbeat = Some(("alerts.heartbeat_url", &alerts.heartbeat_url)).filter(|(_, url)| !url.is_empty());
+        for (key, url) in webhooks.chain(sms).chain(pagerduty).chain(alertmanagers).chain(heartbeat) {
+            if !url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
                 return value(key, url, "it is an address such as https://pager.example/hooks/vigil");
             }
         }

@@ -305,6 +305,26 @@ async fn dashboard(
     Dashboard::bind(wanted, journal.clone(), store.clone(), objects.clone(), Some(metrics)).await.context("the dashboard (dashboard.listen)")
 }
 
+/// The folders that this installation writes to.
+fn disks(config: &Config) -> Vec<std::path::PathBuf> {
+    let mut folders = vec![config.path(&config.lake.path)];
+    if config.journal.kind == JournalKind::Embedded {
+        folders.push(config.path(&config.journal.path));
+    }
+    folders.extend(config.store_url().strip_prefix("sqlite:").map(std::path::PathBuf::from));
+    let mut there: Vec<std::path::PathBuf> = Vec::new();
+    for folder in folders {
+        // a file that is not made yet lies where its folder does
+        let found = folder.ancestors().find(|folder| folder.is_dir()).map(Path::to_path_buf);
+        let device = |folder: &Path| rustix::fs::stat(folder).map(|stat| stat.st_dev).ok();
+        // one disk is told of once
+        if let Some(found) = found.filter(|found| !there.iter().any(|other| device(other) == device(found))) {
+            there.push(found);
+        }
+    }
+    there
+}
+
 pub fn alerts(config: &Config, dashboard: Option<SocketAddr>) -> anyhow::Result<alerts::Config> {
     let mut webhooks = Vec::new();
     for webhook in &config.alerts.webhook {
@@ -353,6 +373,13 @@ pub fn alerts(config: &Config, dashboard: Option<SocketAddr>) -> anyhow::Result<
         sms,
         pagerduty,
         alertmanagers,
+        watch: alerts::Watch {
+            again_after: micros(config.alerts.technical_again_after.0),
+            channels: config.alerts.technical.clone(),
+            disks: disks(config),
+            heartbeat: Some(&config.alerts.heartbeat_url).filter(|url| !url.is_empty()).map(|url| url.parse().context("alerts.heartbeat_url")).transpose()?,
+            ..alerts::Watch::default()
+        },
         dashboard_url: config.dashboard_url(dashboard),
         partitions: config.journal.partitions,
     })

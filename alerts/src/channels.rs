@@ -3,6 +3,7 @@
 
 mod alertmanager;
 mod guard;
+pub(crate) mod heartbeat;
 mod http;
 mod mail;
 mod pagerduty;
@@ -118,6 +119,12 @@ impl Channels {
 
     pub fn names(&self) -> Vec<String> {
         self.0.keys().cloned().collect()
+    }
+
+    /// Those that are broken now.
+    pub fn broken(&self) -> Vec<String> {
+        let broken = |(_, guard): &&(Channel, Mutex<Guard>)| guard.lock().unwrap_or_else(PoisonError::into_inner).broken();
+        self.0.iter().filter(|(_, one)| broken(one)).map(|(name, _)| name.clone()).collect()
     }
 
     /// Whether it keeps an alert open until it is told that it is over, even when its page said so.

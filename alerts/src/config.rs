@@ -8,7 +8,7 @@ use base64::Engine as _;
 use url::Url;
 use zeroize::Zeroizing;
 
-use crate::AlertsError;
+use crate::{AlertsError, Watch};
 
 #[derive(Clone, Debug, Default)]
 pub struct Config {
@@ -21,6 +21,8 @@ pub struct Config {
     pub alertmanagers: Vec<Alertmanager>,
     /// Where people reach the dashboard, without a slash at the end: pages link to `{dashboard_url}/alerts/{id}`.
     pub dashboard_url: String,
+    /// How Vigil looks at itself.
+    pub watch: Watch,
     /// Of the journal; a mismatch refuses to start.
     pub partitions: u32,
 }

@@ -28,6 +28,8 @@ mod relay;
 mod sender;
 mod supervise;
 mod timers;
+mod trouble;
+mod watch;
 
 pub mod episode;
 pub mod escalation;
@@ -47,6 +49,7 @@ use tokio_util::sync::CancellationToken;
 pub use config::{Alertmanager, Config, PagerDuty, Secret, Sms, Smtp, Webhook};
 pub use error::AlertsError;
 pub use reach::Reach;
+pub use watch::Watch;
 
 use crate::channels::Channels;
 use crate::supervise::supervise;
@@ -59,7 +62,7 @@ pub struct Alerts {
     config: Config,
     journal: Arc<dyn Journal>,
     store: Store,
-    channels: Channels,
+    channels: Arc<Channels>,
 }
 
 impl Alerts {
@@ -71,7 +74,7 @@ impl Alerts {
         if config.repage_after.is_zero() {
             return Err(AlertsError::RepageAfter);
         }
-        let channels = Channels::new(&config)?;
+        let channels = Arc::new(Channels::new(&config)?);
         Ok(Self { config, journal, store, channels })
     }
 
@@ -89,7 +92,9 @@ impl Alerts {
 
         let consumer = consumer::Consumer::new(journal.clone(), store.clone(), planner.clone());
         let timers = timers::Timers::new(store.clone(), owner.clone(), planner);
-        let sender = sender::Sender::new(store.clone(), owner.clone(), self.channels, self.config.dashboard_url);
+        let (dashboard_url, partitions) = (self.config.dashboard_url, journal.partitions());
+        let watcher = watch::Watcher::new(self.config.watch, store.clone(), owner.clone(), self.channels.clone(), &dashboard_url, partitions)?;
+        let sender = sender::Sender::new(store.clone(), owner.clone(), self.channels, dashboard_url);
         let relay = relay::Relay::new(journal.clone(), store.clone(), owner.clone());
         let canary = canary::Canary::new(journal, store, owner);
 
@@ -100,6 +105,7 @@ impl Alerts {
         workers.spawn(supervise("sender", all.clone(), move |stop| sender.clone().run(stop)));
         workers.spawn(supervise("relay", all.clone(), move |stop| relay.clone().run(stop)));
         workers.spawn(supervise("canary", all.clone(), move |stop| canary.clone().run(stop)));
+        workers.spawn(supervise("watch", all.clone(), move |stop| watcher.clone().run(stop)));
         let mut outcome = Ok(());
         while let Some(ended) = workers.join_next().await {
             let ended = ended.unwrap_or_else(|error| Err(error.into()));

@@ -1,6 +1,6 @@
 //! The names under which the role counts.
 
-use metrics::{Unit, describe_counter, describe_histogram};
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 /// Transitions that changed an episode, by `kind`.
 pub const TRANSITIONS: &str = "vigil_alerts_transitions_total";
@@ -28,6 +28,11 @@ pub const RELAYED: &str = "vigil_alerts_relayed_total";
 /// Canary readings appended, by `partition`.
 pub const CANARIES: &str = "vigil_alerts_canaries_total";
 
+/// What is wrong with Vigil itself now.
+pub const TROUBLES: &str = "vigil_alerts_troubles";
+/// Calls of `alerts.heartbeat_url`, by `outcome` (`ok`, `failed`).
+pub const HEARTBEATS: &str = "vigil_alerts_heartbeats_total";
+
 /// Says what each name means; call it once, when a recorder is installed.
 pub fn describe() {
     describe_counter!(TRANSITIONS, "transitions that changed an episode");
@@ -42,4 +47,6 @@ pub fn describe() {
     describe_counter!(REPAGES, "pages repeated because nobody took the alert");
     describe_counter!(RELAYED, "settings and rule sets appended to the inputs");
     describe_counter!(CANARIES, "canary readings appended to the inputs");
+    describe_gauge!(TROUBLES, "what is wrong with Vigil itself now");
+    describe_counter!(HEARTBEATS, "calls of the dead-man's switch");
 }

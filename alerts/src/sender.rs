@@ -48,8 +48,8 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    pub fn new(store: Store, owner: String, channels: Channels, dashboard_url: String) -> Self {
-        Self { store, owner, channels: Arc::new(channels), dashboard_url: dashboard_url.into(), link_key: Arc::default() }
+    pub fn new(store: Store, owner: String, channels: Arc<Channels>, dashboard_url: String) -> Self {
+        Self { store, owner, channels, dashboard_url: dashboard_url.into(), link_key: Arc::default() }
     }
 
     pub async fn run(self, stop: CancellationToken) -> Result<(), AlertsError> {

@@ -38,6 +38,9 @@ pub async fn run(args: Status) -> anyhow::Result<()> {
     row("settings on their way", store.outbox_waiting().await?.to_string());
     let canary = store.metas("canary_at.").await?.into_iter().filter_map(|(_, at)| at.parse().ok().map(schemas::EventTime)).min();
     row("last evaluation seen", canary.map_or_else(|| "never".to_owned(), |at| format!("{} ago", now() - at)));
+    for trouble in store.troubles().await?.into_iter().filter(|trouble| trouble.over_at.is_none()) {
+        row("wrong with Vigil itself", format!("{}, since {}", trouble.what, trouble.since));
+    }
     store.close().await;
     let url = config.dashboard_url(None);
     let ready = ready(&url).await;

@@ -14,6 +14,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (5, include_str!("migrations/0005_backtests.sql")),
     (6, include_str!("migrations/0006_care.sql")),
     (7, include_str!("migrations/0007_oncall.sql")),
+    (8, include_str!("migrations/0008_troubles.sql")),
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (version BIGINT PRIMARY KEY, checksum TEXT NOT NULL)";

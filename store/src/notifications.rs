@@ -75,6 +75,7 @@ on_store! {
     write fn cancel_notifications(alert: AlertId, now: EventTime) -> u64;
     write fn cancel_repages(alert: AlertId, now: EventTime) -> u64;
     read fn notifications(alert: AlertId) -> Vec<Notification>;
+    read fn unreached(before: EventTime) -> u64;
     read fn next_notification() -> Option<EventTime>;
 }
 
@@ -190,6 +191,13 @@ impl Tx<'_> {
     pub async fn notifications(&mut self, alert: AlertId) -> Result<Vec<Notification>, StoreError> {
         let rows = self.rows(&format!("SELECT {COLUMNS} FROM notifications WHERE alert = $1 ORDER BY created_at, id"), args![alert]).await?;
         rows.iter().map(notification).collect()
+    }
+
+    /// Pages that were made before then, are still to be sent, and have reached nobody under their key.
+    pub async fn unreached(&mut self, before: EventTime) -> Result<u64, StoreError> {
+        let sql = "SELECT COUNT(DISTINCT n.stable_key) FROM notifications n WHERE n.state IN ('due', 'sending') AND n.kind IN ('page', 'repage') AND n.created_at < $1
+                       AND NOT EXISTS (SELECT 1 FROM notifications o WHERE o.alert = n.alert AND o.stable_key = n.stable_key AND o.state = 'sent')";
+        self.row(sql, args![before]).await?.map_or(Ok(0), |row| row.int(0).map(|count| u64::try_from(count).unwrap_or_default()))
     }
 
     /// When the next one is due, or the next lease runs out.

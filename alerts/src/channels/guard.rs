@@ -104,7 +104,7 @@ impl Guard {
         }
     }
 
-    fn broken(&self) -> bool {
+    pub fn broken(&self) -> bool {
         self.failures >= BREAKS_AFTER
     }
 }

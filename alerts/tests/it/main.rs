@@ -13,6 +13,7 @@ mod receiver;
 mod relay;
 mod spy;
 mod step;
+mod trouble;
 mod webhook;
 
 use std::future::Future;
