@@ -130,7 +130,9 @@ macro_rules! instant {
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let text = String::deserialize(deserializer)?;
-                Self::parse(&text).map_err(serde::de::Error::custom)
+                // what has no date, such as MIN, is written as its number
+                let undated = text.strip_suffix(" µs").and_then(|number| number.parse().ok()).map(Self);
+                undated.map_or_else(|| Self::parse(&text).map_err(serde::de::Error::custom), Ok)
             }
         }
     };
@@ -204,5 +206,9 @@ mod tests {
         assert_eq!(time.to_string(), "2026-11-22T05:00:00.25Z");
         assert_eq!(EventTime::parse(&time.to_string()), Ok(time));
         assert!(EventTime::parse("2026-11-22 06:00").is_err());
+        for time in [time, EventTime::MIN, EventTime::MAX] {
+            let written = serde::de::value::StringDeserializer::<serde::de::value::Error>::new(time.to_string());
+            assert_eq!(EventTime::deserialize(written), Ok(time));
+        }
     }
 }

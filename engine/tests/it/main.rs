@@ -9,6 +9,7 @@ mod formats;
 mod invariants;
 mod news2;
 mod packs;
+mod properties;
 mod semantics;
 mod shadow;
 mod words;

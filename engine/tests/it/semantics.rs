@@ -370,6 +370,17 @@ fn s3_an_open_alert_survives_a_rule_that_asks_for_more() {
     );
 }
 
+/// Its alert rests on what the rule asked before; that, too, is kept over a restart.
+#[test]
+fn s3_an_open_alert_whose_rule_changed_survives_a_restart() {
+    let mut log = Log::new(LAST);
+    log.spo2(0.0, 80.0).input(edited(&LAST.replace("90", "91"), 1.0), minutes(1.0));
+    let restored = engine::Engine::restore(engine::Config::default(), &log.engine.snapshot().unwrap()).unwrap();
+    let ada = schemas::PatientId::parse("ada").unwrap();
+    assert_eq!(restored.open_alerts(&ada), log.engine.open_alerts(&ada));
+    assert_eq!(restored.open_alerts(&ada).len(), 1);
+}
+
 #[test]
 fn s12_silence_after_a_pause_that_was_set_in_advance() {
     check(
