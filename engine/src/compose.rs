@@ -5,7 +5,7 @@
 
 use schemas::{Arrived, EventTime};
 
-use crate::decide::{Decided, Pending, RuleState};
+use crate::decide::{Decided, Open, Pending, RuleState, running};
 use crate::rules::{Rule, RuleBook};
 use crate::said::Rows;
 
@@ -80,8 +80,24 @@ impl Silence {
     }
 }
 
-/// What was open and is superseded: its stretch is told, and what is still TRUE may be raised again when it is no longer silenced.
-pub(crate) fn superseded(state: &mut RuleState) -> Option<Box<crate::decide::Open>> {
-    state.pending = None;
-    state.open.take()
+/// What was open and is superseded: as if it had never been told, but for its name. What is still TRUE is raised again when it is no longer silenced.
+pub(crate) fn superseded(state: &mut RuleState) -> Option<Box<Open>> {
+    let Some(open) = state.open.take() else {
+        state.pending = None;
+        return None;
+    };
+    let of = |(from, _): &(i64, i64)| *from == open.since.0;
+    state.undone.extend(state.told.iter().filter(|stretch| of(stretch)));
+    state.told.retain(|stretch| !of(stretch));
+    state.pending = running(state);
+    if let Some(pending) = &mut state.pending {
+        if state.rows.get(open.row.0).is_some() && pending.since <= open.row {
+            // the row that its evidence is of
+            pending.row = open.row;
+            state.evidence.clone_from(&open.evidence);
+        } else {
+            state.evidence.clear();
+        }
+    }
+    Some(open)
 }

@@ -11,7 +11,7 @@ use crate::book::Book;
 use crate::compose::{self, Silence};
 use crate::dues::{Dues, NEVER};
 use crate::evaluate::{Answer, Table};
-use crate::fold::{Closed, News, Row};
+use crate::fold::{Closed, News, Row, looked_at};
 use crate::metrics::ByMetric;
 use crate::people::People;
 use crate::rules::{Rule, RuleKind};
@@ -335,7 +335,8 @@ impl Decide {
             let state = &mut decided.rules[index];
             let before = state.open.is_some();
             apply(config, rule, state, &Group { rows: group, table, patient: people.name(patient) }, &silence, clock, told);
-            let due = state.pending.filter(|_| !silence.now).and_then(|pending| compose::due(rule, &state.rows, &pending));
+            // not in the past: of what was silenced until now an alert may have been raised at that due
+            let due = state.pending.filter(|_| !silence.now).and_then(|pending| compose::due(rule, &state.rows, &pending)).map(|due| due.max(clock));
             let after = state.open.is_some();
             if due.is_some() || decided.due(index).is_some() {
                 let decided = &mut self.patients[patient as usize];
@@ -365,11 +366,20 @@ impl Decide {
 
     /// It is over: what it silenced and what is still pending is raised by the clock, if nothing more is heard.
     fn release(&mut self, book: &Book, rule: &Rule, patient: u32, clock: Arrived) {
-        let Some(decided) = self.patients.get_mut(patient as usize).filter(|_| rule.condition.is_some()) else { return };
-        for (place, inferior) in compose::inferiors(book, rule) {
-            let silence = Silence::of(book, inferior, decided, None);
-            let Some(state) = decided.rules.get_mut(place).filter(|_| !silence.now) else { continue };
-            let due = state.pending.and_then(|pending| compose::due(inferior, &state.rows, &pending)).map(|due| due.max(clock));
+        if rule.condition.is_none() {
+            return;
+        }
+        let inferiors: Vec<usize> = compose::inferiors(book, rule).map(|(place, _)| place).collect();
+        self.resume(book, inferiors.into_iter(), patient, clock);
+    }
+
+    /// What is pending and is not silenced (any more) has a timer.
+    fn resume(&mut self, book: &Book, places: impl Iterator<Item = usize>, patient: u32, clock: Arrived) {
+        let Some(decided) = self.patients.get_mut(patient as usize) else { return };
+        for place in places {
+            let rule = &book.rules[place];
+            let Some(state) = decided.rules.get(place).filter(|_| !Silence::of(book, rule, decided, None).now) else { continue };
+            let due = state.pending.and_then(|pending| compose::due(rule, &state.rows, &pending)).map(|due| due.max(clock));
             set_timer(&mut self.timers, &mut decided.dues, patient, place + 1, due);
         }
     }
@@ -400,7 +410,24 @@ impl Decide {
                 self.schedule_pause(*patient, clock);
                 self.silence(book, people, *patient, None, clock, true, told);
             }
-            News::Rules | News::Nothing => {}
+            News::Changed(..) | News::Rules | News::Nothing => {}
+        }
+    }
+
+    /// SEMANTICS 16 for an alert whose row is too old to be looked at again, and may have seen what changed: whether it holds the newest row says.
+    #[allow(clippy::too_many_arguments)]
+    pub fn too_old(&mut self, book: &Book, people: &People, patient: u32, metric: Metric, at: EventTime, clock: Arrived, told: &mut Told<'_>) {
+        let Some(decided) = self.patients.get_mut(patient as usize) else { return };
+        for place in book.touched(metric) {
+            let (Some(rule), Some(state)) = (book.rules.get(*place), decided.rules.get(*place)) else { continue };
+            let Some(open) = &state.open else { continue };
+            let saw = at <= open.row && open.row < at + rule.width();
+            if !saw || state.rows.get(open.row.0).is_some() {
+                continue;
+            }
+            let holds = state.rows.iter().next_back().is_some_and(|(_, said)| said.when == Some(true));
+            let more = More { late: true, pages: !holds, holds, reason: "what it may rest on was changed, too late to be evaluated again" };
+            told.transition(TransitionKind::Amended, rule, people.name(patient), open, open.row, clock, 0, &more);
         }
     }
 
@@ -442,6 +469,10 @@ impl Decide {
                 }
             }
             self.replace(&places, new.rules.len(), patient);
+            // what silenced them may be gone
+            let predicate = |rule: &Rule| rule.condition.is_some() && matches!(rule.kind, RuleKind::Predicate(_));
+            let graded = new.rules.iter().enumerate().filter(|(_, rule)| predicate(rule)).map(|(place, _)| place);
+            self.resume(new, graded, patient, clock);
             self.silence(new, people, patient, None, clock, false, told);
         }
         changed
@@ -637,7 +668,7 @@ fn apply(config: &Config, rule: &Rule, state: &mut RuleState, group: &Group<'_>,
     if !compose::waits(rule) && !silence.now {
         state.pending = None;
     }
-    let oldest = last.at - config.horizon - crate::rules::MAX_WIDTH;
+    let oldest = last.at - looked_at(config);
     state.rows.forget(oldest.0);
     state.told.retain(|(_, to)| *to >= oldest.0);
     state.undone.retain(|(_, to)| *to >= oldest.0);
@@ -685,7 +716,7 @@ fn amend(rule: &Rule, state: &mut RuleState, group: &Group<'_>, row: &Row, said:
 }
 
 /// The hold that runs at the newest row, from the rows alone: after the last FALSE, the first TRUE.
-fn running(state: &RuleState) -> Option<Pending> {
+pub(crate) fn running(state: &RuleState) -> Option<Pending> {
     if state.open.is_some() {
         return None;
     }
@@ -749,7 +780,9 @@ fn late_stretches(rule: &Rule, state: &mut RuleState, group: &Group<'_>, behind:
     }
     for (since, up, ended) in found {
         let touched = behind.iter().any(|at| (since..=ended).contains(at));
-        let known = state.told.iter().any(|(from, to)| *from <= ended && since <= *to);
+        let meets = |(from, to): &(i64, i64)| *from <= ended && since <= *to;
+        // what was superseded was told, and is silenced still
+        let known = state.told.iter().any(meets) || (silence.covers(since, ended) && state.undone.iter().any(meets));
         if !touched || known {
             continue;
         }

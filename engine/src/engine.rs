@@ -5,7 +5,7 @@ use schemas::{Arrived, Cause, EventTime, Input, Metric, Offset, PatientId, Setti
 use crate::api::{Arrival, Breach, Config, Latest, OpenAlert, Output, Sample, SnapshotError, Stats};
 use crate::book::Book;
 use crate::decide::{Decide, Told};
-use crate::fold::{Batch, Fold, Step};
+use crate::fold::{Batch, Fold, News, Step};
 use crate::panes::Day;
 use crate::rules::{Column, Rule, RuleBook, RuleKind, Source, compile};
 use crate::snapshot;
@@ -116,6 +116,9 @@ impl Engine {
             self.decide.news(&self.book, &self.fold.people, &step.news, step.clock, &mut told);
             let mine = batch.rows.get(rows..step.rows).unwrap_or_default();
             self.decide.rows(&self.config, &self.book, &self.fold.people, step.clock, mine, &batch.tables, &mut told);
+            if let News::Changed(patient, metric, at) = step.news {
+                self.decide.too_old(&self.book, &self.fold.people, patient, metric, at, step.clock, &mut told);
+            }
             (idle, windows, rows) = (step.idle, step.windows, step.rows);
         }
     }

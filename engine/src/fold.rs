@@ -17,6 +17,11 @@ use crate::series::{Kept, Series};
 /// A void is kept for as long as a resend of what it voids may still come: the journal's own time (decision 011).
 const VOIDS: Micros = Micros::days(30);
 
+/// Rows are looked at again no further back than this from the rule's frontier: as far as samples are kept for them.
+pub(crate) fn looked_at(config: &Config) -> Micros {
+    config.horizon + MAX_WIDTH
+}
+
 /// What `vigil.windows` is told, but for its cause.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Closed {
@@ -53,6 +58,8 @@ pub(crate) enum News {
     /// A reading newer than all before of its metric; the time from which silence counts.
     Heard(u32, Metric, EventTime),
     Settings(u32, Arc<Settings>),
+    /// What was measured of a metric at a time says something else now.
+    Changed(u32, Metric, EventTime),
     Rules,
     Nothing,
 }
@@ -214,8 +221,7 @@ impl Fold {
             }
             stats.corrected += 1;
             series.replace(place, Kept { value: reading.value, arrived: arrival.arrived_at, received_at: reading.received_at, ..kept });
-            self.amended(config, book, patient, metric, place, kept.at, !kept.beyond, batch);
-            return News::Nothing;
+            return self.amended(config, book, patient, metric, place, kept, batch);
         }
         let frontier = series.frontier;
         let behind = frontier.is_some_and(|frontier| reading.at < frontier);
@@ -242,6 +248,7 @@ impl Fold {
         }
         if behind {
             self.changed(config, book, patient, metric, reading.at, batch);
+            news = News::Changed(patient, metric, reading.at);
         } else {
             self.window_of(config, patient, metric, reading.at, batch);
             let folded = &self.patients[patient as usize];
@@ -257,7 +264,7 @@ impl Fold {
         let folded = &mut self.patients[patient as usize];
         let pauses = if folded.own { folded.settings.as_deref().map_or(&[][..], |settings| &settings.pauses) } else { &[] };
         if let Some(series) = folded.series.get_mut(&metric) {
-            series.evict(config.horizon + MAX_WIDTH + config.window, &book.zone, pauses);
+            series.evict(looked_at(config) + config.window, &book.zone, pauses);
         }
     }
 
@@ -279,22 +286,22 @@ impl Fold {
         let kept = series.get(place);
         stats.voided += u64::from(voided);
         series.replace(place, Kept { voided, ..kept });
-        self.amended(config, book, patient, void.metric, place, kept.at, !kept.beyond, batch);
-        News::Nothing
+        self.amended(config, book, patient, void.metric, place, kept, batch)
     }
 
     /// A reading that was there already says something else now. Beyond the horizon it changes only its day, as long as it has not settled.
     #[allow(clippy::too_many_arguments)]
-    fn amended(&mut self, config: &Config, book: &Book, patient: u32, metric: Metric, place: usize, at: EventTime, answers: bool, batch: &mut Batch) {
+    fn amended(&mut self, config: &Config, book: &Book, patient: u32, metric: Metric, place: usize, kept: Kept, batch: &mut Batch) -> News {
         let folded = &self.patients[patient as usize];
-        let Some(series) = folded.series.get(&metric).filter(|_| answers) else { return };
-        if series.frontier.is_none_or(|frontier| frontier - at <= config.horizon) {
-            self.changed(config, book, patient, metric, at, batch);
+        let Some(series) = folded.series.get(&metric).filter(|_| !kept.beyond) else { return News::Nothing };
+        if series.frontier.is_none_or(|frontier| frontier - kept.at <= config.horizon) {
+            self.changed(config, book, patient, metric, kept.at, batch);
         } else if place >= series.settled {
             for rule in book.touched(metric).iter().filter(|rule| book.rules[**rule].looks_at_days()) {
                 rows(self.clock, folded, patient, book, *rule, rule_frontier(folded, book, *rule).into_iter(), batch);
             }
         }
+        News::Changed(patient, metric, kept.at)
     }
 
     fn settings(&mut self, config: &Config, book: &Book, settings: &Settings, batch: &mut Batch) -> News {
@@ -347,8 +354,11 @@ impl Fold {
                 let Some(series) = folded.series.get(metric) else { continue };
                 times.extend(series.times(at, until));
             }
-            times.extend(rule_frontier(folded, book, *rule));
-            rows(self.clock, folded, patient, book, *rule, times.into_iter(), batch);
+            let frontier = rule_frontier(folded, book, *rule);
+            times.extend(frontier);
+            // what a row before looked at may be gone
+            let kept = frontier.map_or(EventTime::MIN, |frontier| frontier - looked_at(config));
+            rows(self.clock, folded, patient, book, *rule, times.split_off(&kept).into_iter(), batch);
         }
     }
 

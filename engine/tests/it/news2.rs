@@ -279,3 +279,24 @@ proptest! {
         prop_assert!(engine.snapshot().unwrap() == log.engine.snapshot().unwrap(), "the snapshots differ");
     }
 }
+
+/// A blood pressure that counts for hours, and is found to be wrong when the readings that raised with it are long gone.
+#[test]
+fn a_value_that_is_voided_late_is_told_of_the_alert_that_rests_on_it() {
+    for (hours, horizon) in [(1, "within"), (3, "beyond"), (8, "long beyond")] {
+        let mut log = Log::new(&SEVEN.replace("'4 h'", "'12 h'"));
+        log.input(Input::Reading(reading(Metric::SystolicPressure, 85.0, minutes(0.0))), minutes(0.0));
+        for (metric, value) in [(Metric::RespiratoryRate, 22.0), (Metric::Spo2, 93.0), (Metric::HeartRate, 80.0)] {
+            log.input(Input::Reading(reading(metric, value, minutes(1.0))), minutes(1.0));
+        }
+        assert_eq!(log.told(), ["raised 1", "amended 1 late quiet"]);
+        for minute in 2..hours * 60 {
+            for (metric, value) in [(Metric::RespiratoryRate, 22.0), (Metric::Spo2, 93.0), (Metric::HeartRate, 80.0)] {
+                log.input(Input::Reading(reading(metric, value, minutes(f64::from(minute)))), minutes(f64::from(minute)));
+            }
+        }
+        log.void(Metric::SystolicPressure, 0.0);
+        let last = log.transitions().pop().unwrap();
+        assert_eq!((last.kind, last.holds, last.pages), (TransitionKind::Amended, false, true), "{horizon} the horizon: {:?}", log.told());
+    }
+}

@@ -352,7 +352,7 @@ fn paused(version: u64, pauses: &[(f64, f64)]) -> Input {
     Input::Settings(paused)
 }
 
-fn edited(toml: &str, minute: f64) -> Input {
+pub fn edited(toml: &str, minute: f64) -> Input {
     Input::RuleSet(schemas::RuleSet { version: 2, toml: toml.to_owned(), activated_at: EventTime(minutes(minute)), author: String::new() })
 }
 

@@ -2,6 +2,8 @@
 
 use engine::run_cases;
 
+use crate::semantics::edited;
+
 #[track_caller]
 fn holds(toml: &str) {
     let reports = run_cases(toml).unwrap_or_else(|errors| panic!("{errors}"));
@@ -220,6 +222,84 @@ steps = [
 ]
 "#
     ));
+}
+
+/// `raised spo2-low` …
+fn said(log: &crate::Log) -> Vec<String> {
+    log.transitions().iter().map(|t| format!("{:?} {}", t.kind, t.rule).to_lowercase()).collect()
+}
+
+/// The less urgent one looks at another metric, of which nothing new is heard.
+const OF_TWO: &str = r#"
+[[rule]]
+id = "breath-critical"
+priority = "high"
+condition = "lungs"
+when = "last(respiratory_rate, '1 h') >= 30"
+clear = "last(respiratory_rate, '1 h') < 28"
+[[rule]]
+id = "spo2-low"
+priority = "medium"
+condition = "lungs"
+when = "last(spo2, '2 h') < 90"
+clear = "last(spo2, '2 h') >= 92"
+"#;
+
+#[test]
+fn what_was_superseded_is_raised_again_when_the_more_urgent_is_over() {
+    holds(&format!(
+        r#"{OF_TWO}
+[[case]]
+name = "cleared, and nothing new of the other metric"
+steps = [
+  {{ at = "08:00", spo2 = 88, expect = "raised spo2-low" }},
+  {{ at = "08:01", respiratory_rate = 34, expect = ["raised breath-critical", "withdrawn spo2-low"] }},
+  {{ at = "08:30", respiratory_rate = 18, expect = "cleared breath-critical" }},
+  {{ at = "08:31", expect = "raised spo2-low at 08:30" }},
+  {{ at = "08:40", spo2 = 95, expect = "cleared spo2-low" }},
+]
+
+[[case]]
+name = "better in the meantime"
+steps = [
+  {{ at = "08:00", spo2 = 88, expect = "raised spo2-low" }},
+  {{ at = "08:01", respiratory_rate = 34, expect = ["raised breath-critical", "withdrawn spo2-low"] }},
+  {{ at = "08:20", spo2 = 95 }},
+  {{ at = "08:30", respiratory_rate = 18, expect = "cleared breath-critical" }},
+  {{ at = "08:40" }},
+]
+"#
+    ));
+}
+
+#[test]
+fn a_more_urgent_alert_that_was_entered_in_error_leaves_the_other_to_be_raised() {
+    let mut log = crate::Log::new(OF_TWO);
+    log.spo2(0.0, 88.0).late(schemas::Metric::RespiratoryRate, 1.0, 34.0).void(schemas::Metric::RespiratoryRate, 1.0).tick(5.0);
+    assert_eq!(said(&log), ["raised spo2-low", "raised breath-critical", "withdrawn spo2-low", "withdrawn breath-critical", "raised spo2-low"]);
+}
+
+#[test]
+fn a_more_urgent_rule_that_is_gone_leaves_the_other_to_be_raised() {
+    for changed in [
+        OF_TWO.split("[[rule]]").last().map(|rule| format!("[[rule]]{rule}")).unwrap(),
+        OF_TWO.replacen("priority = \"high\"", "priority = \"high\"\nstate = \"shadow\"", 1),
+        OF_TWO.replacen("condition = \"lungs\"", "condition = \"other\"", 1),
+    ] {
+        let mut log = crate::Log::new(OF_TWO);
+        log.spo2(0.0, 88.0).late(schemas::Metric::RespiratoryRate, 1.0, 34.0);
+        log.input(edited(&changed, 2.0), crate::minutes(2.0)).tick(5.0);
+        let last = said(&log).pop().unwrap();
+        assert_eq!(last, "raised spo2-low", "{changed}");
+    }
+}
+
+/// The alert that was superseded hides nothing, and is not told again while what silenced it stands.
+#[test]
+fn a_superseded_stretch_is_not_told_again() {
+    let mut log = crate::Log::new(GRADED);
+    log.spo2(0.0, 89.0).spo2(1.0, 84.0).spo2(5.0, 95.0).late(schemas::Metric::Spo2, 0.5, 88.0);
+    assert_eq!(said(&log), ["raised spo2-low", "raised spo2-critical", "withdrawn spo2-low", "cleared spo2-critical"]);
 }
 
 #[test]
