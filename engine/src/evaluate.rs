@@ -90,8 +90,8 @@ pub(crate) fn evaluate(predicate: &Predicate, rows: &[&[Option<f64>]], errors: &
     (0..rows.len() as u32).map(|row| table.answer(row)).collect()
 }
 
-/// SEMANTICS 9: tries the predicate around its own numbers, also with other limits.
-pub(crate) fn both_can_hold(predicate: &Predicate) -> bool {
+/// What the predicate says of numbers around its own, also with other limits.
+pub(crate) fn tried(predicate: &Predicate) -> Vec<Answer> {
     let mut values: Vec<f64> =
         predicate.columns.iter().filter_map(|c| if let Source::Limit { default, .. } = c.source { Some(default) } else { None }).collect();
     let text = format!("{} {}", predicate.when, predicate.clear);
@@ -105,9 +105,10 @@ pub(crate) fn both_can_hold(predicate: &Predicate) -> bool {
     candidates.sort_by(f64::total_cmp);
     candidates.dedup();
     if candidates.is_empty() || predicate.columns.is_empty() {
-        return false;
+        return Vec::new();
     }
-    let candidates: Vec<Option<f64>> = candidates.into_iter().map(Some).collect();
+    let absent = text.contains("NULL").then_some(None);
+    let candidates: Vec<Option<f64>> = absent.into_iter().chain(candidates.into_iter().map(Some)).collect();
     let choices: Vec<&[Option<f64>]> = predicate
         .columns
         .iter()
@@ -141,7 +142,7 @@ pub(crate) fn both_can_hold(predicate: &Predicate) -> bool {
         .collect();
     let rows: Vec<&[Option<f64>]> = rows.iter().map(Vec::as_slice).collect();
     let mut errors = 0;
-    evaluate(predicate, &rows, &mut errors).into_iter().any(|(when, clear)| when == Some(true) && clear == Some(true))
+    evaluate(predicate, &rows, &mut errors)
 }
 
 #[cfg(test)]

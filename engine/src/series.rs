@@ -166,10 +166,13 @@ impl Series {
 
     /// A reading by its id; `at` is where it is looked for first.
     pub fn find(&self, id: ReadingId, metric: Metric, at: EventTime) -> Option<usize> {
-        if self.whole > 0
-            && let Some(source) = self.sources.iter().position(|source| matches!(source.name, Name::Whole(known, _) if known == id))
-        {
-            return (0..self.len()).rev().find(|place| self.samples.get(*place, SOURCE) as usize == source);
+        // several may have had it: a source outlives its sample, until it is forgotten
+        let whole = |source: &Source| matches!(source.name, Name::Whole(known, _) if known == id);
+        if self.whole > 0 && self.sources.iter().any(whole) {
+            let named = |place: &usize| self.sources.get(self.samples.get(*place, SOURCE) as usize).is_some_and(whole);
+            if let Some(place) = (0..self.len()).rev().find(named) {
+                return Some(place);
+            }
         }
         if self.whole as usize == self.sources.len() {
             return None;

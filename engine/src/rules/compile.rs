@@ -68,14 +68,20 @@ pub(super) fn predicate(context: Context<'_>, when: &Text, clear: Option<&Text>,
         clear_text,
         zone,
     };
-    if let Some(clear) = clear
-        && crate::evaluate::both_can_hold(&predicate)
-    {
-        warnings.push(Refusal(
-            "`when` and `clear` can both be true".to_owned(),
-            clear.span(),
-            "while an alert is open `clear` is looked at only if `when` is not true; leave a gap between them".to_owned(),
-        ));
+    let tried = crate::evaluate::tried(&predicate);
+    if !tried.is_empty() && tried.iter().all(|(when, _)| *when != Some(true)) {
+        let help = "no numbers that were tried made it true: the rule would never raise".to_owned();
+        warnings.push(Refusal("`when` can never be true".to_owned(), when.span(), help));
+    }
+    if let Some(clear) = clear {
+        let told = |what: &str, help: &str| Refusal(what.to_owned(), clear.span(), help.to_owned());
+        if tried.contains(&(Some(true), Some(true))) {
+            let help = "while an alert is open `clear` is looked at only if `when` is not true; leave a gap between them";
+            warnings.push(told("`when` and `clear` can both be true", help));
+        }
+        if !tried.is_empty() && tried.iter().all(|(_, clear)| *clear != Some(true)) {
+            warnings.push(told("`clear` can never be true", "no numbers that were tried made it true: an alert would stay open for ever"));
+        }
     }
     Ok(predicate)
 }

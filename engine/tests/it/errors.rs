@@ -92,6 +92,8 @@ fn what_a_rule_is_told() {
         format!("{rule}metric = \"spo2\"\nsilent = \"soon\""),
         format!("zone = \"London\"\n{}", when("last(spo2, '5 min') < 90")),
         format!("{}clear = \"last(spo2, '5 min') >= 88\"", when("last(spo2, '5 min') < 90")),
+        format!("{}clear = \"last(spo2, '5 min') >= 95 AND last(spo2, '5 min') < 95\"", when("last(spo2, '5 min') < 90 AND last(spo2, '5 min') > 95")),
+        when("news2('4 h') >= 7 AND news2('4 h') < 5"),
         with("needs = 0"),
         with("late = \"never\""),
         with("state = \"on\""),

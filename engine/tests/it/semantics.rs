@@ -527,3 +527,32 @@ fn a_void_is_forgotten_after_30_days_and_not_before() {
     log.late(Metric::Spo2, 5.5, 85.0).late(Metric::Spo2, 31.0 * DAY + 5.0, 85.0);
     assert_eq!(log.engine.stats().voided, 2);
 }
+
+/// A clock that was corrected: the id does not follow from the time. The first reading of that id is no longer among the samples when the second comes.
+#[test]
+fn s17_a_void_finds_a_reading_whose_id_was_there_before() {
+    let mut log = Log::new(LAST);
+    let corrected = |minute: f64| {
+        let mut reading = crate::reading(Metric::Spo2, 85.0, minutes(minute));
+        reading.stamped_at = EventTime(10_000_000);
+        reading.id = schemas::ReadingId::new(&reading.device, Metric::Spo2, reading.stamped_at, Some(7));
+        reading
+    };
+    log.input(Input::Reading(corrected(0.0)), minutes(0.0));
+    for minute in 1..600 {
+        log.spo2(f64::from(minute), 97.0);
+    }
+    let again = corrected(600.0);
+    log.input(Input::Reading(again.clone()), minutes(600.0));
+    let void = schemas::Void {
+        reading: again.id,
+        patient: again.patient.clone(),
+        metric: Metric::Spo2,
+        at: again.at,
+        reason: "finger".to_owned(),
+        author: "nurse".to_owned(),
+        moved_to: None,
+    };
+    log.input(Input::Void(void), minutes(600.1));
+    assert_eq!(log.told().last().map(String::as_str), Some("cleared 600"));
+}
