@@ -20,7 +20,7 @@ use crate::rows::{WearRow, WindowRow, date_text, wear};
 use crate::tables::Table;
 
 /// Records that are held at a time, beside one day's rows.
-const HELD: usize = 1_000_000;
+const HELD: usize = 2_000_000;
 /// So many days before the newest one a day counts as settled, and moves into its month's file.
 const SETTLED: Date = 2;
 /// A file of a month is not made larger than this; the next one begins. It is in memory until it is whole.
@@ -96,6 +96,42 @@ struct Work<'a> {
     written: BTreeSet<String>,
     records: u64,
     rewritten: u64,
+}
+
+/// What is written when too much is held: all but the newest day, of which more is still to come, if that is enough.
+fn over<T>(held: &mut BTreeMap<Date, Vec<T>>, count: &mut usize) -> BTreeMap<Date, Vec<T>> {
+    let newest = held.last_key_value().filter(|(_, rows)| rows.len() < HELD / 2).map(|(date, _)| *date);
+    let kept = newest.map_or_else(BTreeMap::new, |newest| held.split_off(&newest));
+    *count = kept.values().map(Vec::len).sum();
+    std::mem::replace(held, kept)
+}
+
+/// What is left of a partition.
+struct Arriving {
+    partition: Partition,
+    until: Offset,
+    records: raw::Records,
+    piece: Vec<journal::Record>,
+}
+
+impl Arriving {
+    fn arrived(&self) -> Option<Arrived> {
+        self.piece.first().map(|record| record.arrived_at)
+    }
+
+    /// With its next piece; `None`: it has none.
+    fn next(mut self) -> Result<Option<Self>, CuratedError> {
+        while self.records.next_offset() < self.until {
+            let Some(piece) = self.records.next() else { break };
+            self.piece = piece?;
+            // the archive goes on meanwhile: what it adds is the next version's
+            self.piece.retain(|record| record.offset < self.until);
+            if !self.piece.is_empty() {
+                return Ok(Some(self));
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// Makes a new version. Blocking.
@@ -176,23 +212,23 @@ impl<'a> Work<'a> {
         Ok(work)
     }
 
-    /// The records of a topic that are new, piece by piece, partition by partition.
+    /// The records of a topic that are new, piece by piece, in the order in which they arrived: a day is then written once, not once for each partition.
     fn topic(
         &mut self,
         topic: Topic,
         mut piece: impl FnMut(&mut Self, Partition, Vec<journal::Record>) -> Result<(), CuratedError>,
     ) -> Result<(), CuratedError> {
         let objects = self.lake.objects().clone();
+        let mut arriving = Vec::new();
         for partition in raw::partitions(&*objects, topic).map_err(|error| self.lake.io(error))? {
             let files = raw::files(&*objects, topic, partition).map_err(|error| self.lake.io(error))?;
             let Some(first) = files.first() else { continue };
             let known = self.before.as_ref().and_then(|before| before.next(raw::folder(topic), partition));
             let from = known.unwrap_or(first.first);
-            let new: Vec<_> = files.iter().filter(|file| file.first >= from).collect();
-            let mut next = from;
-            for file in &new {
-                if file.first != next {
-                    return Err(raw::LakeError::Gap { topic, partition, from: next, to: file.first }.into());
+            let mut until = from;
+            for file in files.iter().filter(|file| file.first >= from) {
+                if file.first != until {
+                    return Err(raw::LakeError::Gap { topic, partition, from: until, to: file.first }.into());
                 }
                 let bytes = objects.read(&file.name).map_err(|error| self.lake.io(error))?;
                 let footer = raw::read_footer(&objects, file)?;
@@ -206,22 +242,22 @@ impl<'a> Work<'a> {
                     sha256: sha256(&bytes),
                 });
                 self.progress.expect(u64::try_from(footer.next.0 - footer.first.0).unwrap_or_default());
-                next = footer.next;
+                until = footer.next;
             }
-            let mut records = raw::records(objects.clone(), topic, partition, from)?;
-            while records.next_offset() < next {
-                let Some(found) = records.next() else { break };
-                let mut found = found?;
-                // the archive goes on meanwhile: what it adds is the next version's
-                found.retain(|record| record.offset < next);
-                self.progress.go_on()?;
-                self.progress.done(found.len() as u64);
-                self.records += found.len() as u64;
-                piece(self, partition, found)?;
-            }
-            self.raw.entry(raw::folder(topic).to_owned()).or_default().insert(partition, next);
+            self.raw.entry(raw::folder(topic).to_owned()).or_default().insert(partition, until);
+            let records = raw::records(objects.clone(), topic, partition, from)?;
+            arriving.extend(Arriving { partition, until, records, piece: Vec::new() }.next()?);
         }
-        Ok(())
+        loop {
+            let earliest = (0..arriving.len()).min_by_key(|place| (arriving[*place].arrived(), arriving[*place].partition));
+            let Some(mut first) = earliest.map(|place| arriving.swap_remove(place)) else { return Ok(()) };
+            let found = std::mem::take(&mut first.piece);
+            self.progress.go_on()?;
+            self.progress.done(found.len() as u64);
+            self.records += found.len() as u64;
+            piece(self, first.partition, found)?;
+            arriving.extend(first.next()?);
+        }
     }
 
     fn inputs(&mut self) -> Result<(), CuratedError> {
@@ -254,8 +290,7 @@ impl<'a> Work<'a> {
                 count += 1;
             }
             if count >= HELD {
-                count = 0;
-                work.apply(std::mem::take(&mut held))?;
+                work.apply(over(&mut held, &mut count))?;
             }
             Ok(())
         })?;
@@ -389,8 +424,7 @@ impl<'a> Work<'a> {
                 }
             }
             if count >= HELD {
-                count = 0;
-                work.apply_windows(std::mem::take(&mut held))?;
+                work.apply_windows(over(&mut held, &mut count))?;
             }
             Ok(())
         })?;

@@ -193,6 +193,10 @@ pub(crate) fn empty(limits: &Limits) -> Result<SessionContext, QueryError> {
     // patients and devices are asked for by name: a filter that is pushed into the scan reads only their pages
     config.options_mut().execution.parquet.pushdown_filters = true;
     config.options_mut().execution.parquet.reorder_filters = true;
+    // of several sorts side by side the first that merges what it spilled takes the memory, and the others end in an error
+    config.options_mut().optimizer.repartition_sorts = false;
+    // what merging takes beside the rows that it merges: of many columns with text as much as they take themselves
+    config.options_mut().execution.sort_spill_reservation_bytes = limits.memory / 2;
     Ok(SessionContext::new_with_config_rt(config, runtime))
 }
 

@@ -453,3 +453,25 @@ async fn a_period_is_from_and_before() {
     assert_eq!(values, (1..20).map(|n| 60.0 + f64::from(n)).collect::<Vec<_>>());
     assert_eq!(column(&folder, "assignments.csv", "patient"), [""; 0]);
 }
+
+/// What is sorted is larger than what it may hold: it goes through a file, whatever the memory.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_is_larger_than_the_memory_that_it_may_take() {
+    let mut ward = Ward::default();
+    for n in 0..120_000_i64 {
+        let at = start() + Micros::seconds(7 * n);
+        ward.arrives(at, Input::Reading(reading(&format!("patient-{}", n % 97), Metric::HeartRate, at, 60.0 + (n % 30) as f64)));
+    }
+    ward.archive();
+    compact(&ward.lake(), &ward.wanted(), &Progress::default()).unwrap();
+    let manifest = manifest::open(&ward.lake(), &AsOf::Newest, None).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let mut written = Vec::new();
+    for memory in [512 << 20, 24 << 20] {
+        let request = Request { tables: vec![Table::Readings], memory, ..request(Profile::SafeHarbor) };
+        let prepared = prepare(&ward.lake(), manifest.clone(), request).await.unwrap();
+        written.push(prepared.write(&folder.path().join(memory.to_string()), &Progress::default()).await.unwrap());
+    }
+    assert_eq!(written[0].rows, 120_000);
+    assert_eq!(written[0].content, written[1].content);
+}

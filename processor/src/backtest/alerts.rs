@@ -76,7 +76,7 @@ impl Alerts {
                     priority: transition.priority,
                     technical: transition.technical,
                     shadow: transition.shadow,
-                    pages: transition.pages && !transition.shadow,
+                    pages: transition.pages && !transition.shadow && !transition.technical,
                     late: transition.late,
                     since: transition.since,
                     raised_at: transition.at,

@@ -20,7 +20,7 @@ pub struct Burden {
     pub per_patient_day: f64,
     /// Raised by rules on trial; they are in no other number but their rule's.
     pub shadow: u64,
-    /// Of all alerts, technical ones too, those that call people.
+    /// Of the alerts, those that call people: a technical one calls nobody.
     pub pages: u64,
     pub pages_per_patient_day: f64,
     /// About a device: silence.
