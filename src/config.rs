@@ -230,6 +230,7 @@ impl Default for Processor {
 #[serde(deny_unknown_fields, default)]
 pub struct Alerts {
     pub repage_after: Span,
+    pub one_by_one: u32,
     pub acknowledged_for: Span,
     pub technical: Vec<String>,
     pub technical_again_after: Span,
@@ -245,6 +246,7 @@ impl Default for Alerts {
     fn default() -> Self {
         Self {
             repage_after: Span::minutes(5),
+            one_by_one: 10,
             acknowledged_for: Span::minutes(60),
             technical: Vec::new(),
             technical_again_after: Span::minutes(15),

@@ -368,6 +368,7 @@ pub fn alerts(config: &Config, dashboard: Option<SocketAddr>) -> anyhow::Result<
     }
     Ok(alerts::Config {
         repage_after: config.alerts.repage_after.0,
+        one_by_one: config.alerts.one_by_one,
         webhooks,
         smtp,
         sms,

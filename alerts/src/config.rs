@@ -14,6 +14,8 @@ use crate::{AlertsError, Watch};
 pub struct Config {
     /// A page of high or medium priority is repeated after this, until someone takes the alert or it is over.
     pub repage_after: Duration,
+    /// So many pages a minute a receiver gets one by one; what is more comes together.
+    pub one_by_one: u32,
     pub webhooks: Vec<Webhook>,
     pub smtp: Option<Smtp>,
     pub sms: Vec<Sms>,

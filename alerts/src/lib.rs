@@ -26,6 +26,7 @@ mod planner;
 mod reach;
 mod relay;
 mod sender;
+mod storm;
 mod supervise;
 mod timers;
 mod trouble;
@@ -94,7 +95,7 @@ impl Alerts {
         let timers = timers::Timers::new(store.clone(), owner.clone(), planner);
         let (dashboard_url, partitions) = (self.config.dashboard_url, journal.partitions());
         let watcher = watch::Watcher::new(self.config.watch, store.clone(), owner.clone(), self.channels.clone(), &dashboard_url, partitions)?;
-        let sender = sender::Sender::new(store.clone(), owner.clone(), self.channels, dashboard_url);
+        let sender = sender::Sender::new(store.clone(), owner.clone(), self.channels, dashboard_url, self.config.one_by_one);
         let relay = relay::Relay::new(journal.clone(), store.clone(), owner.clone());
         let canary = canary::Canary::new(journal, store, owner);
 

@@ -4,6 +4,7 @@
 //! with growing pauses until [`GIVE_UP`], and goes on to the person's next channel at once; whichever is first to arrive ends the others.
 //! The history of the alert says when a page arrived, when one first failed, and when one was given up.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use crate::channels::{Attempt, Channels, Held, Undelivered};
 use crate::episode::{CLEARED, PAGE, WITHDRAWN, notification};
 use crate::escalation::{GIVE_UP, Turn, backoff, fall_through, is_page, reopens, turn};
-use crate::text::{Message, message};
+use crate::storm::Storm;
+use crate::text::{Message, many, message};
 use crate::{AlertsError, names, now, until};
 
 const POLL: Duration = Duration::from_secs(1);
@@ -43,13 +45,15 @@ pub(crate) struct Sender {
     owner: String,
     channels: Arc<Channels>,
     dashboard_url: Arc<str>,
+    /// So many pages a minute come one by one.
+    alone: u32,
     /// Read once.
     link_key: Arc<OnceCell<LinkKey>>,
 }
 
 impl Sender {
-    pub fn new(store: Store, owner: String, channels: Arc<Channels>, dashboard_url: String) -> Self {
-        Self { store, owner, channels, dashboard_url: dashboard_url.into(), link_key: Arc::default() }
+    pub fn new(store: Store, owner: String, channels: Arc<Channels>, dashboard_url: String, alone: u32) -> Self {
+        Self { store, owner, channels, dashboard_url: dashboard_url.into(), alone, link_key: Arc::default() }
     }
 
     pub async fn run(self, stop: CancellationToken) -> Result<(), AlertsError> {
@@ -64,6 +68,7 @@ impl Sender {
 
     async fn send_all(&self, flying: &mut JoinSet<()>, stop: &CancellationToken) -> Result<(), AlertsError> {
         let mut changes = self.store.changes();
+        let mut storm = Storm::new(self.alone);
         loop {
             changes.mark_unchanged();
             while flying.try_join_next().is_some() {}
@@ -75,9 +80,10 @@ impl Sender {
             };
             if pause.is_zero() {
                 let limit = u32::try_from(room).unwrap_or(u32::MAX);
-                for notification in self.store.claim_notifications(&self.owner, now(), LEASE, limit).await? {
+                let claimed = self.store.claim_notifications(&self.owner, now(), LEASE, limit).await?;
+                for together in self.shared(&mut storm, claimed).await? {
                     let sender = self.clone();
-                    flying.spawn(async move { sender.send(notification).await });
+                    flying.spawn(async move { sender.send(together).await });
                 }
             }
             tokio::select! {
@@ -90,27 +96,94 @@ impl Sender {
         }
     }
 
-    async fn send(&self, n: Notification) {
-        if let Err(error) = self.attempt(&n).await {
+    /// What is sent at once, each of it as one message.
+    async fn shared(&self, storm: &mut Storm, claimed: Vec<Notification>) -> Result<Vec<Vec<Notification>>, StoreError> {
+        // a channel that keeps an incident for each alert puts them together itself
+        let (pages, others): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|n| is_page(n) && !Channels::keeps_open(&n.channel));
+        let mut shared: Vec<Vec<_>> = others.into_iter().map(|n| vec![n]).collect();
+        let mut receivers: BTreeMap<(String, Option<String>), Vec<Notification>> = BTreeMap::new();
+        for n in pages {
+            receivers.entry((n.channel.clone(), n.person.clone())).or_default().push(n);
+        }
+        for mut pages in receivers.into_values() {
+            if pages.len() > 1 {
+                let mut urgent = Vec::with_capacity(pages.len());
+                for n in pages {
+                    urgent.push((std::cmp::Reverse(self.store.episode(n.alert).await?.priority), n));
+                }
+                urgent.sort_by_key(|(priority, _)| *priority);
+                pages = urgent.into_iter().map(|(_, n)| n).collect();
+            }
+            let share = storm.share(pages, now());
+            shared.extend(share.alone.into_iter().map(|n| vec![n]));
+            shared.extend(share.together);
+            if let Some((until, later)) = share.later {
+                for n in later {
+                    self.store.notification_held(&n.id, &self.owner, None, now(), until).await?;
+                }
+            }
+        }
+        Ok(shared)
+    }
+
+    async fn send(&self, together: Vec<Notification>) {
+        if let Err(error) = self.attempt(&together).await {
             // its lease runs out, and it is sent again under the same key
-            tracing::error!(alert = %n.alert, channel = %n.channel, %error, "a notification could not be recorded");
+            let alerts: Vec<String> = together.iter().map(|n| n.alert.to_string()).collect();
+            tracing::error!(alerts = alerts.join(" "), %error, "a notification could not be recorded");
         }
     }
 
-    async fn attempt(&self, n: &Notification) -> Result<(), StoreError> {
+    async fn attempt(&self, together: &[Notification]) -> Result<(), StoreError> {
+        let mut pages = Vec::with_capacity(together.len());
+        for n in together {
+            pages.extend(self.page(n).await?);
+        }
+        let Some(Page { n: first, message, .. }) = pages.first() else { return Ok(()) };
+        let all = (pages.len() > 1).then(|| many(pages.iter().map(|page| &page.message), &self.dashboard_url)).flatten();
+        let began = now();
+        let attempt = self.channels.attempt(&first.channel, all.as_ref().unwrap_or(message)).await;
+        match &attempt {
+            Attempt::Arrived { mended: true, .. } => tracing::info!(channel = %first.channel, "a channel that was broken works again"),
+            Attempt::Failed { undelivered, broken: true } => {
+                tracing::error!(channel = %first.channel, why = undelivered.why, "a channel is broken: its pages go on to people's next channels");
+            }
+            _ => {}
+        }
+        for page in &pages {
+            let n = page.n;
+            match &attempt {
+                Attempt::Arrived { receipt, .. } => self.arrived(page, receipt.as_deref(), began, pages.len() - 1).await?,
+                Attempt::Failed { undelivered, .. } => self.failed(n, undelivered.clone(), Some(began)).await?,
+                Attempt::Held(held) => self.held(n, held.clone()).await?,
+                Attempt::Unknown => {
+                    // another process of a newer configuration may know it: it stays due
+                    let why = "no channel of this name is configured here".to_owned();
+                    self.failed(n, Undelivered { why, for_good: false, after: None }, None).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What it says, if it is still to be said.
+    async fn page<'a>(&self, n: &'a Notification) -> Result<Option<Page<'a>>, StoreError> {
         let episode = self.store.episode(n.alert).await?;
         let told = self.store.notifications(n.alert).await?;
         match turn(n, &episode, &told, now()) {
             Turn::Send => {}
             Turn::Wait(until) => {
                 self.store.notification_held(&n.id, &self.owner, None, now(), until).await?;
-                return Ok(());
+                return Ok(None);
             }
             Turn::Drop(why) => {
                 self.store.notification_cancelled(&n.id, &self.owner, why, now()).await?;
-                return Ok(());
+                return Ok(None);
             }
-            Turn::GoOn(why) => return self.goes_on_instead(n, &why).await,
+            Turn::GoOn(why) => {
+                self.goes_on_instead(n, &why).await?;
+                return Ok(None);
+            }
         }
         let ward = match self.store.patient(&episode.patient).await {
             Ok(patient) => Some(self.store.ward(&patient.ward).await?),
@@ -124,31 +197,15 @@ impl Sender {
             let token = Link::new(n.alert, &n.id, n.created_at + LINK).sign(key);
             message.take = Some(format!("{}/take/{token}", self.dashboard_url.trim_end_matches('/')));
         }
-        let began = now();
-        match self.channels.attempt(&n.channel, &message).await {
-            Attempt::Arrived { receipt, mended } => {
-                if mended {
-                    tracing::info!(channel = %n.channel, "a channel that was broken works again");
-                }
-                self.arrived(n, &episode, &message, receipt.as_deref(), began).await
-            }
-            Attempt::Failed { undelivered, broken } => {
-                if broken {
-                    tracing::error!(channel = %n.channel, why = undelivered.why, "a channel is broken: its pages go on to people's next channels");
-                }
-                self.failed(n, undelivered, Some(began)).await
-            }
-            Attempt::Held(held) => self.held(n, held).await,
-            Attempt::Unknown => {
-                // another process of a newer configuration may know it: it stays due
-                let why = "no channel of this name is configured here".to_owned();
-                self.failed(n, Undelivered { why, for_good: false, after: None }, None).await
-            }
-        }
+        Ok(Some(Page { n, episode, message }))
     }
 
-    async fn arrived(&self, n: &Notification, episode: &Episode, message: &Message, receipt: Option<&str>, began: EventTime) -> Result<(), StoreError> {
+    /// `others`: how many it arrived together with.
+    async fn arrived(&self, page: &Page<'_>, receipt: Option<&str>, began: EventTime, others: usize) -> Result<(), StoreError> {
+        let Page { n, episode, message } = page;
         let (owner, now) = (&self.owner, now());
+        let by = if others > 0 { format!("{}, in one page with {others} others", n.channel) } else { n.channel.clone() };
+        let by = &by;
         let recorded = self
             .store
             .transaction(|tx| {
@@ -157,7 +214,7 @@ impl Sender {
                         return Ok(None);
                     }
                     if is_page(n) {
-                        tx.add_history(n.alert, now, What::Paged, None, Some(&n.channel)).await?;
+                        tx.add_history(n.alert, now, What::Paged, None, Some(by)).await?;
                         tx.stamp(n.alert, Hop::Attempted, began).await?;
                         tx.stamp(n.alert, Hop::Delivered, now).await?;
                     }
@@ -290,6 +347,13 @@ impl Sender {
             None => Vec::new(),
         }
     }
+}
+
+/// One that is to be sent, and what it says.
+struct Page<'a> {
+    n: &'a Notification,
+    episode: Episode,
+    message: Message,
 }
 
 /// Whether it was the first time.

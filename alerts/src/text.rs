@@ -2,6 +2,7 @@
 
 use schemas::{AlertId, EventTime, Priority};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use store::episodes::{Episode, State};
 use store::notifications::Notification;
 use store::timers::REPAGE;
@@ -44,6 +45,41 @@ pub struct Message {
     pub reopens: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub technical: bool,
+    /// The alerts that this page is about as well, when there are too many for one each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Also>,
+}
+
+/// One more alert of a page that is about many.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Also {
+    pub alert: AlertId,
+    pub code: String,
+    pub priority: Priority,
+    pub ward: String,
+    pub rule_name: String,
+    pub state: State,
+}
+
+/// One page about many alerts, of which the first is the most urgent. Which are still open the dashboard's list says.
+pub fn many<'a>(messages: impl Iterator<Item = &'a Message>, dashboard_url: &str) -> Option<Message> {
+    let mut messages = messages.cloned();
+    let mut all = messages.next()?;
+    let mut hash = Sha256::new();
+    hash.update(&all.key);
+    for other in messages {
+        hash.update(&other.key);
+        let Message { alert, code, priority, ward, rule_name, state, .. } = other;
+        all.also.push(Also { alert, code, priority, ward, rule_name, state });
+        all.reopens |= other.reopens;
+    }
+    let digest: String = hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect();
+    all.key = format!("many-{digest}");
+    all.page_key = all.key.clone();
+    all.link = format!("{}/alerts", dashboard_url.trim_end_matches('/'));
+    // it would take one of them
+    all.take = None;
+    Some(all)
 }
 
 /// `ward` is `None` when the patient is no longer in the registry.
@@ -68,6 +104,7 @@ pub fn message(n: &Notification, episode: &Episode, ward: Option<&Ward>, dashboa
         take: None,
         reopens: false,
         technical: episode.technical,
+        also: Vec::new(),
     }
 }
 
@@ -84,6 +121,9 @@ impl Message {
             Priority::Medium => "medium",
             Priority::Low => "low",
         };
+        if !self.also.is_empty() {
+            return format!("{} patient alerts, {} high, {}", self.also.len() + 1, self.high(), self.wards()).replace(['\r', '\n'], " ");
+        }
         let what = if self.technical { "Technical alarm" } else { "Patient alert" };
         let whose = if self.technical { &self.rule_name } else { &self.ward };
         let tail = match self.kind.as_str() {
@@ -98,13 +138,27 @@ impl Message {
         format!("{what} {}, {priority}, {whose}{again}{tail}", self.code).replace(['\r', '\n'], " ")
     }
 
+    fn high(&self) -> usize {
+        std::iter::once(self.priority).chain(self.also.iter().map(|also| also.priority)).filter(|priority| *priority == Priority::High).count()
+    }
+
+    /// Some, by name.
+    fn wards(&self) -> String {
+        let mut wards: Vec<&str> = std::iter::once(&self.ward).chain(self.also.iter().map(|also| &also.ward)).map(String::as_str).collect();
+        wards.sort_unstable();
+        wards.dedup();
+        match wards.len() {
+            0..=3 => wards.join(", "),
+            more => format!("{} and {} more wards", wards[..2].join(", "), more - 2),
+        }
+    }
+
     /// One line: `HIGH K7F2, Ward 7: Low oxygen saturation`.
     pub fn title(&self) -> String {
-        let priority = match self.priority {
-            Priority::High => "HIGH",
-            Priority::Medium => "MEDIUM",
-            Priority::Low => "LOW",
-        };
+        if !self.also.is_empty() {
+            return self.line();
+        }
+        let priority = urgency(self.priority);
         let lead = match self.kind.as_str() {
             CLEARED => "OVER: ",
             WITHDRAWN => "WITHDRAWN: ",
@@ -118,6 +172,19 @@ impl Message {
 
     /// The whole, for a mail.
     pub fn body(&self) -> String {
+        if !self.also.is_empty() {
+            let one = |code: &str, priority: Priority, ward: &str, rule: &str, state: State| {
+                let over = if state == State::Open { "" } else { " (over)" };
+                format!("{} {code}, {ward}: {rule}{over}\n", urgency(priority)).replace('\r', " ")
+            };
+            let first = one(&self.code, self.priority, &self.ward, &self.rule_name, self.state);
+            let rest: String = self.also.iter().map(|also| one(&also.code, also.priority, &also.ward, &also.rule_name, also.state)).collect();
+            return format!(
+                "{}\n\nSo many came at once that they come together. Each is repeated until somebody takes it.\n\n{first}{rest}\n{}\n",
+                self.title(),
+                self.link
+            );
+        }
         let state = match (self.kind.as_str(), self.state) {
             (AMENDED, _) => "By data that came later it no longer holds; it is still open.",
             (_, State::Cleared) => "It is over by its rule. Somebody should still look at it.",
@@ -127,6 +194,14 @@ impl Message {
         };
         let take = self.take.as_ref().map(|take| format!("\nTake it without signing in, once: {take}\n")).unwrap_or_default();
         format!("{}\n\nRaised {}.\n{state}\n\n{}\n{take}", self.title(), self.raised_local, self.link)
+    }
+}
+
+const fn urgency(priority: Priority) -> &'static str {
+    match priority {
+        Priority::High => "HIGH",
+        Priority::Medium => "MEDIUM",
+        Priority::Low => "LOW",
     }
 }
 

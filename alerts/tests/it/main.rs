@@ -162,7 +162,7 @@ pub async fn say(journal: &dyn Appender, partition: Partition, transitions: &[Tr
 pub fn config(repage_after: Duration) -> Config {
     // the second and later installs find the first
     drop(rustls::crypto::ring::default_provider().install_default());
-    Config { repage_after, dashboard_url: "https://vigil.example".to_owned(), partitions: PARTITIONS, ..Config::default() }
+    Config { repage_after, one_by_one: 1000, dashboard_url: "https://vigil.example".to_owned(), partitions: PARTITIONS, ..Config::default() }
 }
 
 pub const LONG: Duration = Duration::from_secs(3600);

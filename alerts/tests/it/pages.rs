@@ -14,6 +14,7 @@ crate::on_both! {
     a2_what_is_over_before_it_is_sent_is_paged_once
     a3_a_timer_survives_a_restart_and_fires_once_under_two
     taking_an_alert_ends_its_pages_and_giving_it_back_begins_them
+    many_at_once_come_together
 }
 
 /// The mutants: a clearing that cancels every notification; one that pages and then says "over" as well.
@@ -186,4 +187,36 @@ async fn what_cannot_be_read_stops_nothing() {
     let episode = eventually("the one behind", || async { fresh.store.episode(t.alert).await.ok() }).await;
     assert_eq!(episode.rule_name, "ab");
     running.stop().await;
+}
+
+/// The mutant: one that marks as sent what it did not name.
+async fn many_at_once_come_together(fresh: Fresh) {
+    let store = &fresh.store;
+    let receiver = Receiver::start([]).await;
+    let journal = memory();
+    let storm: Vec<Transition> = (1..=40).map(|n| Transition { priority: if n % 10 == 0 { Priority::High } else { Priority::Medium }, ..raised(n) }).collect();
+    say(&journal, P0, &storm).await;
+    let config = alerts::Config { one_by_one: 5, ..paging(LONG, &receiver.url) };
+    // all are due before the first is sent
+    let running = Running::start(&config, arc(&journal), store);
+    for t in &storm {
+        eventually("the page", || async { told(store, t.alert, "page").await.pop().filter(|n| n.state == Sending::Sent) }).await;
+    }
+    running.stop().await;
+    let (mut named, mut bundled) = (std::collections::BTreeMap::new(), 0);
+    for message in receiver.received().iter() {
+        let data = &message.json()["data"];
+        let also = data["also"].as_array().cloned().unwrap_or_default();
+        bundled += also.len();
+        assert!(also.is_empty() || data["take_link"].is_null(), "it would take one of many");
+        for one in std::iter::once(data).chain(&also) {
+            *named.entry(one["alert"].as_str().unwrap().to_owned()).or_insert(0) += 1;
+        }
+    }
+    assert_eq!(named.len(), 40, "each is named");
+    assert!(named.values().all(|times| *times == 1), "and once: {named:?}");
+    assert!(bundled > 0 && receiver.received().len() < 20, "{} messages, {bundled} together", receiver.received().len());
+    for t in &storm {
+        assert!(store.timers(t.alert).await.unwrap().iter().any(|timer| !timer.done), "each is repeated until somebody takes it");
+    }
 }
