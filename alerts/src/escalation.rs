@@ -195,6 +195,7 @@ pub fn turn(n: &Notification, episode: &Episode, told: &[Notification], now: Eve
         return match &episode.acknowledged {
             _ if over => Turn::Drop("it was over before this was sent"),
             Some(_) => Turn::Drop("somebody had taken it before this was sent"),
+            None if episode.snoozed(now) => Turn::Drop("somebody had snoozed it before this was sent"),
             None => Turn::Send,
         };
     }

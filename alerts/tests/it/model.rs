@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use alerts::episode::{page_key, step};
-use alerts::escalation::{Fired, Plan, Recipient, Step, fall_through, fire};
+use alerts::escalation::{Fired, Plan, Recipient, Step, Turn, fall_through, fire, turn};
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use schemas::{Arrived, Cause, EventTime, Micros, Offset, Priority, Transition, TransitionKind};
@@ -25,7 +25,9 @@ enum Event {
     /// So long nothing happens; the timers that come due are fired.
     Passes(i64),
     Does(Action, Option<i64>),
-    /// The sender's answer about the oldest notification that is due.
+    /// A sender takes the oldest notification that is due, and looks at it later.
+    Claims,
+    /// Its answer about the oldest that it took.
     Sends(Outcome),
 }
 
@@ -138,9 +140,34 @@ impl World {
         ended
     }
 
-    fn send(&mut self, outcome: Outcome) {
-        let Some(n) = self.notifications.values_mut().filter(|n| n.state == Sending::Due).min_by_key(|n| (n.created_at, n.id.clone())) else { return };
+    /// A sender leases the oldest that is due.
+    fn claim(&mut self) {
+        let due = self.notifications.values_mut().filter(|n| n.state == Sending::Due).min_by_key(|n| (n.created_at, n.id.clone()));
+        due.into_iter().for_each(|n| n.state = Sending::Sending);
+    }
+
+    /// What left, if anything did.
+    fn send(&mut self, outcome: Outcome) -> Option<Notification> {
+        if !self.notifications.values().any(|n| n.state == Sending::Sending) {
+            self.claim();
+        }
+        let told = self.told();
+        let claimed = self.notifications.values_mut().filter(|n| n.state == Sending::Sending);
+        let n = claimed.min_by_key(|n| (n.created_at, n.id.clone()))?;
+        match turn(n, self.episode.as_ref()?, &told, self.now) {
+            Turn::Send => {}
+            Turn::Drop(_) => {
+                n.state = Sending::Cancelled;
+                return None;
+            }
+            Turn::Wait(_) | Turn::GoOn(_) => {
+                n.state = Sending::Due;
+                return None;
+            }
+        }
         n.attempts += 1;
+        n.state = Sending::Due;
+        let left = n.clone();
         let next = match outcome {
             Outcome::Arrives => {
                 n.state = Sending::Sent;
@@ -153,6 +180,7 @@ impl World {
             }
         };
         next.into_iter().for_each(|n| self.add(n));
+        Some(left)
     }
 }
 
@@ -220,6 +248,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => kind.prop_map(Event::Said),
         4 => (0..3600_i64).prop_map(Event::Passes),
         4 => (action, prop::option::of(1..7200_i64)).prop_map(|(action, span)| Event::Does(action, span)),
+        2 => Just(Event::Claims),
         3 => prop_oneof![Just(Outcome::Arrives), Just(Outcome::Fails), Just(Outcome::FailsForGood)].prop_map(Event::Sends),
     ]
 }
@@ -289,7 +318,12 @@ proptest! {
                     }
                     prop_assert_eq!(world.pages.len(), before.0);
                 }
-                Event::Sends(outcome) => world.send(outcome),
+                Event::Claims => world.claim(),
+                Event::Sends(outcome) => {
+                    let left = world.send(outcome);
+                    let asleep = model.asleep(world.now);
+                    prop_assert!(left.is_none_or(|n| n.kind != "repage" || !asleep), "sent again, while somebody has it or it is over: {model:?}");
+                }
             }
             // no black hole
             let for_good = model.acknowledged == Some(EventTime::MAX);
@@ -317,7 +351,7 @@ proptest! {
         // and if nothing else happens, somebody is woken
         if !model.over && model.acknowledged != Some(EventTime::MAX) && !steps.is_empty() {
             let (count, until) = (world.pages.len(), model.by(world.now, longest).max(world.now + longest));
-            world.notifications.values_mut().filter(|n| n.state == Sending::Due).for_each(|n| n.state = Sending::Sent);
+            world.notifications.values_mut().filter(|n| matches!(n.state, Sending::Due | Sending::Sending)).for_each(|n| n.state = Sending::Sent);
             world.pass(until + longest);
             prop_assert!(world.pages.len() > count, "nobody was woken by {until}");
         }
