@@ -77,7 +77,7 @@ async fn a_back_test_over_the_lake_tells_what_was_told_live() {
     let (config, ledger) = (site.join("vigil.toml"), site.join("ledger.ndjson"));
     let config = config.to_str().unwrap();
     let began = Instant::now();
-    let run = play(&site, &Plan { recording: &cut_to, speed: 0.0, kafka: None }, |_| {
+    let run = play(&site, &Plan { recording: &cut_to, speed: 0.0, kafka: None, pager: None }, |_| {
         // a line for each publish and one for each PUBACK
         if lines(&ledger) < values {
             assert!(began.elapsed() < 10 * PATIENCE, "half of the recording was not played");

@@ -94,7 +94,7 @@ async fn j1_nothing_acknowledged_is_lost_when_the_process_is_killed() {
     let Ledger { mut random, readings, kills, seconds, folder } = begin();
     let recording = folder.path().join("recording.csv");
     let patient_of = record(&recording, readings, &mut random);
-    let plan = |seconds: f64| Plan { recording: &recording, speed: lasts(readings) / seconds, kafka: None };
+    let plan = |seconds: f64| Plan { recording: &recording, speed: lasts(readings) / seconds, kafka: None, pager: None };
     let mut killed = 0;
     let disturbed = play(&folder.path().join("killed"), &plan(seconds), |serving| {
         std::thread::sleep(Duration::from_secs_f64(random.random_range(0.1..1.0) * seconds / (kills + 1) as f64));
@@ -114,7 +114,7 @@ async fn j1_nothing_acknowledged_is_lost_when_roles_and_the_broker_are_killed() 
     let Ledger { mut random, readings, kills, seconds, folder } = begin();
     let recording = folder.path().join("recording.csv");
     let patient_of = record(&recording, readings, &mut random);
-    let plan = |seconds: f64| Plan { recording: &recording, speed: lasts(readings) / seconds, kafka: Some(&broker.address) };
+    let plan = |seconds: f64| Plan { recording: &recording, speed: lasts(readings) / seconds, kafka: Some(&broker.address), pager: None };
     let mut killed = 0;
     let disturbed = play(&folder.path().join("killed"), &plan(seconds), |serving| {
         std::thread::sleep(Duration::from_secs_f64(random.random_range(0.1..1.0) * seconds / (kills + 1) as f64));

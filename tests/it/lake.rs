@@ -146,7 +146,7 @@ async fn a_lake_is_whole_however_often_its_makers_are_killed() {
     let site = folder.path().join("site");
     let config = site.join("vigil.toml");
     let (mut killed, mut whole, mut halfway) = (0, 0, 0);
-    let run = play(&site, &Plan { recording: &recording, speed: lasts(readings) / seconds, kafka: None }, |serving| {
+    let run = play(&site, &Plan { recording: &recording, speed: lasts(readings) / seconds, kafka: None, pager: None }, |serving| {
         if killed == 0 {
             edit(&config, &[("roll_after = \"5 min\"", "roll_after = \"1 s\"")]);
         }

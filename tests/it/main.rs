@@ -11,6 +11,7 @@ mod lake;
 mod mimic;
 mod observe;
 mod oncall;
+mod paging;
 mod refusals;
 mod rules;
 mod run;

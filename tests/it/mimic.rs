@@ -86,11 +86,11 @@ pub fn hold_the_lake(folder: &Path, run: &Run) {
 async fn every_vital_of_real_patients_is_in_inputs_or_in_dead_letters() {
     let Some(recording) = recording() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let embedded = play(&folder.path().join("embedded"), &Plan { recording: &recording, speed: 0.0, kafka: None }, |_| false).await;
+    let embedded = play(&folder.path().join("embedded"), &Plan { recording: &recording, speed: 0.0, kafka: None, pager: None }, |_| false).await;
     hold("embedded", &embedded).await;
     hold_the_lake(&folder.path().join("embedded"), &embedded);
     let Some(broker) = Broker::start() else { return };
-    let kafka = play(&folder.path().join("kafka"), &Plan { recording: &recording, speed: 0.0, kafka: Some(&broker.address) }, |_| false).await;
+    let kafka = play(&folder.path().join("kafka"), &Plan { recording: &recording, speed: 0.0, kafka: Some(&broker.address), pager: None }, |_| false).await;
     hold("Kafka", &kafka).await;
     assert_eq!(embedded.topics.alerts(), kafka.topics.alerts(), "the same alerts, by id and time, on both journals");
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use journal::Journal;
 use journal::embedded::{EmbeddedConfig, EmbeddedJournal};
 use journal::kafka::{KafkaConfig, KafkaJournal};
+use schemas::Micros;
 use serde_json::Value;
 
 use crate::driven::{EACH, ONE, PATIENCE, Process, Serving, done, edit, install};
@@ -27,6 +28,8 @@ pub struct Plan<'a> {
     pub speed: f64,
     /// A broker's address; `None`: one process on an embedded journal.
     pub kafka: Option<&'a str>,
+    /// A webhook that is paged, and again after so long.
+    pub pager: Option<(&'a str, Micros)>,
 }
 
 /// Publishes the whole recording; `disturb` is called over and over meanwhile.
@@ -39,6 +42,12 @@ pub async fn play(folder: &Path, plan: &Plan<'_>, mut disturb: impl FnMut(&mut S
     let config = install(folder, more);
     let prefix = format!("{}.", folder.file_name().unwrap().to_str().unwrap());
     edit(Path::new(&config), &[("prefix = \"\"", &format!("prefix = \"{prefix}\""))]);
+    if let Some((url, again)) = plan.pager {
+        let again = format!("repage_after = \"{} s\"", again.0 / 1_000_000);
+        let hook =
+            ("enabled = false\nname = \"pager\"\nurl = \"https://pager.example/hooks/vigil\"", &*format!("enabled = true\nname = \"pager\"\nurl = \"{url}\""));
+        edit(Path::new(&config), &[hook, ("repage_after = \"5 min\"", &again), ("one_by_one = 10 ", "one_by_one = 100000 ")]);
+    }
     let recording = plan.recording.to_str().unwrap();
     let hub: Value = serde_json::from_str(&done(&["device", "import", recording, "--config", &config, "--format", "ndjson"])).unwrap();
     let ledger = folder.join("ledger.ndjson");
@@ -60,12 +69,13 @@ pub async fn play(folder: &Path, plan: &Plan<'_>, mut disturb: impl FnMut(&mut S
         serving.stop();
         let journal = open(folder, &config, kafka, &prefix);
         let topics = evidence::topics(&journal, &folder.join("data/lake")).await;
-        if evidence::caught_up(&topics, &journal, &store).await {
+        let caught_up = evidence::caught_up(&topics, &journal, &store).await;
+        journal.close().await;
+        drop(journal);
+        if caught_up {
             return Run { topics, ledger: evidence::ledger(&ledger), store, took };
         }
         // what was acknowledged at the very end waits in the log for whoever comes next
-        journal.close().await;
-        drop(journal);
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64;
         serving = Serving::start(&config, if kafka.is_some() { EACH } else { ONE });
         sung(&store, started).await;
