@@ -17,6 +17,8 @@ pub fn telling(trouble: &Trouble, again_after: Micros, now: EventTime) -> Option
         (Some(_), None) => None,
         (Some(_), Some(_)) => Some(CLEARED),
         (None, None) => Some(PAGE),
+        // somebody is at it
+        (None, Some(_)) if trouble.acknowledged.as_ref().is_some_and(|(_, until)| *until > now) => None,
         (None, Some(told)) => (now - told >= again_after).then_some(REPAGE),
     }
 }
@@ -92,12 +94,16 @@ mod tests {
     #[test]
     fn somebody_is_told_when_it_begins_again_and_when_it_is_over() {
         let (again, at) = (Micros::minutes(15), EventTime(0));
-        let mut trouble = Trouble { name: "evaluation".to_owned(), since: at, what: "w".to_owned(), told_at: None, tellings: 0, over_at: None };
+        let mut trouble =
+            Trouble { name: "evaluation".to_owned(), since: at, what: "w".to_owned(), told_at: None, tellings: 0, over_at: None, acknowledged: None };
         assert_eq!(telling(&trouble, again, at), Some(PAGE));
         assert_eq!(telling(&Trouble { over_at: Some(at), ..trouble.clone() }, again, at), None, "nobody knew of it");
         trouble.told_at = Some(at);
         assert_eq!(telling(&trouble, again, at + Micros::minutes(14)), None);
         assert_eq!(telling(&trouble, again, at + Micros::minutes(15)), Some(REPAGE));
+        trouble.acknowledged = Some(("ito".to_owned(), at + Micros::minutes(60)));
+        assert_eq!(telling(&trouble, again, at + Micros::minutes(59)), None, "somebody is at it");
+        assert_eq!(telling(&trouble, again, at + Micros::minutes(60)), Some(REPAGE));
         trouble.over_at = Some(at);
         assert_eq!(telling(&trouble, again, at), Some(CLEARED));
     }

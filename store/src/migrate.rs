@@ -15,6 +15,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (6, include_str!("migrations/0006_care.sql")),
     (7, include_str!("migrations/0007_oncall.sql")),
     (8, include_str!("migrations/0008_troubles.sql")),
+    (9, include_str!("migrations/0009_troubles_acknowledged.sql")),
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (version BIGINT PRIMARY KEY, checksum TEXT NOT NULL)";

@@ -18,6 +18,8 @@ pub struct Trouble {
     /// How often somebody was.
     pub tellings: u32,
     pub over_at: Option<EventTime>,
+    /// Who is at it, and until when nobody is told again.
+    pub acknowledged: Option<(String, EventTime)>,
 }
 
 /// How many of the patients who have a device are silent, behind one hub or, of all of them, anywhere.
@@ -36,6 +38,7 @@ on_store! {
     write fn trouble_is_over(name: &str, since: EventTime, now: EventTime) -> ();
     write fn trouble_is_back(name: &str, since: EventTime) -> ();
     write fn trouble_was_told(name: &str, since: EventTime, now: EventTime) -> ();
+    write fn trouble_is_acknowledged(name: &str, by: &str, until: EventTime) -> bool;
     write fn trouble_is_closed(name: &str, since: EventTime) -> ();
 }
 
@@ -47,6 +50,7 @@ fn trouble(row: &Row) -> Result<Trouble, StoreError> {
         told_at: row.opt_time(3)?,
         tellings: row.small(4, "number of tellings")?,
         over_at: row.opt_time(5)?,
+        acknowledged: row.opt_text(6)?.zip(row.opt_time(7)?),
     })
 }
 
@@ -65,7 +69,8 @@ impl Tx<'_> {
 
     /// Those that last, and those that are over and of which nobody was told that yet.
     pub async fn troubles(&mut self) -> Result<Vec<Trouble>, StoreError> {
-        let sql = "SELECT name, since, what, told_at, tellings, over_at FROM troubles WHERE closed = 0 ORDER BY since, name";
+        let sql =
+            "SELECT name, since, what, told_at, tellings, over_at, acknowledged_by, acknowledged_until FROM troubles WHERE closed = 0 ORDER BY since, name";
         self.rows(sql, &[]).await?.iter().map(trouble).collect()
     }
 
@@ -86,6 +91,12 @@ impl Tx<'_> {
 
     pub async fn trouble_was_told(&mut self, name: &str, since: EventTime, now: EventTime) -> Result<(), StoreError> {
         self.execute("UPDATE troubles SET told_at = $3, tellings = tellings + 1 WHERE name = $1 AND since = $2", args![name, since, now]).await.map(drop)
+    }
+
+    /// The one of this name that lasts. `false`: none does.
+    pub async fn trouble_is_acknowledged(&mut self, name: &str, by: &str, until: EventTime) -> Result<bool, StoreError> {
+        let sql = "UPDATE troubles SET acknowledged_by = $2, acknowledged_until = $3 WHERE name = $1 AND closed = 0 AND over_at IS NULL";
+        Ok(self.execute(sql, args![name, by, until]).await? >= 1)
     }
 
     /// Nobody needs to be told of it any more.

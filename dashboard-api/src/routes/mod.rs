@@ -12,6 +12,7 @@ mod patients;
 mod reports;
 mod session;
 mod settings;
+mod troubles;
 mod vitals;
 mod wards;
 
@@ -60,6 +61,8 @@ fn closed() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(alerts::one))
         .routes(routes!(alerts::acknowledge, alerts::take_back))
         .routes(routes!(actions::act))
+        .routes(routes!(troubles::list))
+        .routes(routes!(troubles::acknowledge))
         .routes(routes!(reports::precision))
         .routes(routes!(reports::labels))
         .routes(routes!(reports::delays))

@@ -247,3 +247,29 @@ async fn verdicts_make_a_precision_and_labels_and_hops_make_delays() {
     assert_eq!(of("delivered", "seen")["p50_ms"], Value::Null, "nobody looked");
     site.stop().await;
 }
+
+/// The mutant: one that is over and comes back is still somebody's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn somebody_is_at_what_is_wrong_with_vigil_itself() {
+    let site = Site::start().await;
+    let take = async |name: &str, minutes: u32| {
+        let body = json!({"name": name, "minutes": minutes});
+        site.ask(Method::POST, "/api/v1/troubles/acknowledge").bearer_auth(&site.token).json(&body).send().await.unwrap()
+    };
+    assert_eq!(site.json("/api/v1/troubles").await["troubles"], json!([]));
+    problem(take("evaluation", 30).await, StatusCode::NOT_FOUND).await;
+    let began = now();
+    site.store.trouble_begins("evaluation", "EVALUATION STOPPED", began).await.unwrap();
+    problem(take("evaluation", 0).await, StatusCode::UNPROCESSABLE_ENTITY).await;
+    problem(take("evaluation", 481).await, StatusCode::UNPROCESSABLE_ENTITY).await;
+    assert_eq!(site.json("/api/v1/troubles").await["troubles"][0]["acknowledged"], Value::Null);
+    assert_eq!(take("evaluation", 30).await.status(), StatusCode::NO_CONTENT);
+    let shown = site.json("/api/v1/troubles").await["troubles"][0].clone();
+    assert_eq!((&shown["name"], &shown["acknowledged"]["by"]), (&json!("evaluation"), &json!("ito")), "{shown}");
+    site.store.trouble_is_over("evaluation", began, now()).await.unwrap();
+    assert_eq!(site.json("/api/v1/troubles").await["troubles"], json!([]));
+    site.store.trouble_is_closed("evaluation", began).await.unwrap();
+    site.store.trouble_begins("evaluation", "again", now()).await.unwrap();
+    assert_eq!(site.json("/api/v1/troubles").await["troubles"][0]["acknowledged"], Value::Null, "it is another one");
+    site.stop().await;
+}
