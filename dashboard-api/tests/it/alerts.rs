@@ -1,12 +1,15 @@
 //! Alerts: listed and paged through, acknowledged once, given back in time.
 
+use std::collections::BTreeSet;
+use std::time::Instant;
+
 use reqwest::{Method, Response, StatusCode};
 use schemas::Micros;
 use serde_json::{Value, json};
 use store::episodes::{Episode, What};
 use store::timers::{REPAGE, Timer};
 
-use crate::{Site, episode, now, problem};
+use crate::{Plan, Site, episode, now, problem};
 
 async fn acknowledge(site: &Site, token: &str, alert: &Episode, if_match: Option<u64>, body: Value) -> Response {
     let path = format!("/api/v1/alerts/{}/acknowledgements", alert.alert);
@@ -145,4 +148,56 @@ async fn lists_are_filtered_and_paged_through_without_loss() {
     problem(site.get("/api/v1/alerts?ward=nowhere").await, StatusCode::NOT_FOUND).await;
     assert_eq!(site.json("/api/v1/alerts?limit=0").await["alerts"].as_array().unwrap().len(), 1, "clamped");
     site.stop().await;
+}
+
+/// `dev/alert-list` asks for 10,000, and prints how long a page took.
+async fn every_open_alert_is_on_one_page_of_the_list(plan: Plan, what: &str) {
+    const EACH: usize = 100;
+    let open = std::env::var("VIGIL_TEST_OPEN").map_or(250, |many| many.parse::<i64>().unwrap());
+    let episodes: Vec<Episode> = (1..=open).map(|n| episode(["ada", "uwe", "eva"][n as usize % 3], n)).collect();
+    for some in episodes.chunks(500) {
+        let stored = plan.store.transaction(|tx| {
+            Box::pin(async move {
+                for episode in some {
+                    tx.upsert_episode(episode).await?;
+                }
+                Ok(())
+            })
+        });
+        stored.await.unwrap();
+    }
+    let site = plan.start().await;
+    let (mut seen, mut took, mut cursor) = (BTreeSet::new(), Vec::new(), String::new());
+    loop {
+        let began = Instant::now();
+        let page = site.json(&format!("/api/v1/alerts?state=open&limit={EACH}{cursor}")).await;
+        took.push(began.elapsed());
+        for alert in page["alerts"].as_array().unwrap() {
+            assert!(seen.insert(alert["id"].as_str().unwrap().to_owned()), "on two pages");
+        }
+        let Some(next) = page["next"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(seen.len(), episodes.len());
+    // the first page is what is looked at
+    for _ in 0..100 {
+        let began = Instant::now();
+        site.json(&format!("/api/v1/alerts?state=open&ward=w7&limit={EACH}")).await;
+        took.push(began.elapsed());
+    }
+    took.sort();
+    let ms = |share: usize| took[(took.len() * share / 100).min(took.len() - 1)].as_secs_f64() * 1e3;
+    println!("{what}: {open} open alerts, a page of {EACH}: p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms of {}", ms(50), ms(99), ms(100), took.len());
+    site.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_open_alert_is_on_one_page_of_the_list_on_sqlite() {
+    every_open_alert_is_on_one_page_of_the_list(Plan::new().await, "SQLite").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_open_alert_is_on_one_page_of_the_list_on_postgres() {
+    let Some(plan) = Plan::on_postgres().await else { return };
+    every_open_alert_is_on_one_page_of_the_list(plan, "PostgreSQL").await;
 }

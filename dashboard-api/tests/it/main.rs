@@ -99,11 +99,30 @@ pub struct Site {
 impl Plan {
     /// Two wards, three patients, four devices, one user of each role.
     pub async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite://{}", folder.path().join("vigil.db").display())).await.unwrap();
+        Self::on(store, folder).await
+    }
+
+    /// The same on PostgreSQL, where `VIGIL_TEST_POSTGRES` names a server.
+    pub async fn on_postgres() -> Option<Self> {
+        let Ok(server) = std::env::var("VIGIL_TEST_POSTGRES") else {
+            println!("skipped: VIGIL_TEST_POSTGRES is not set; `dev/test-all` starts a PostgreSQL and sets it");
+            return None;
+        };
+        sqlx::any::install_default_drivers();
+        let schema = format!("t{}", store::secrets::random_id().replace('-', ""));
+        let pool = sqlx::AnyPool::connect(&server).await.unwrap();
+        sqlx::query(sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(&pool).await.unwrap();
+        pool.close().await;
+        let store = Store::open(&format!("{server}?options=-c%20search_path%3D{schema}")).await.unwrap();
+        Some(Self::on(store, tempfile::tempdir().unwrap()).await)
+    }
+
+    async fn on(store: Store, folder: TempDir) -> Self {
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| rustls::crypto::ring::default_provider().install_default().unwrap());
         recorder();
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&format!("sqlite://{}", folder.path().join("vigil.db").display())).await.unwrap();
         for (id, name) in [("w7", "Ward 7"), ("w8", "Ward 8")] {
             store.put_ward(&Ward { id: id.to_owned(), name: name.to_owned(), timezone: "Europe/Lisbon".to_owned() }).await.unwrap();
         }
