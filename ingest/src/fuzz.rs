@@ -440,6 +440,8 @@ mod tests {
             checker.check(&case).unwrap_or_else(|wrong| panic!("VIGIL_TEST_SEED={seed}, case {round}: {wrong}\n{case:x?}"));
             open += usize::from(case.len() > 30);
         }
-        assert!(open as u64 > cases / 2, "{open} cases are long enough to say something");
+        println!("{open} cases are long enough to say something");
+        // about half of them are: so few are none by chance
+        assert!(open as u64 > cases / 3, "{open} cases are long enough to say something");
     }
 }
