@@ -42,6 +42,8 @@ pub struct Config {
     /// The folder of the file: relative paths start here.
     #[serde(skip)]
     pub base: PathBuf,
+    #[serde(skip)]
+    pub file: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -349,6 +351,9 @@ pub struct Dashboard {
     pub key: PathBuf,
     pub session: Span,
     pub audit_spool: PathBuf,
+    pub jobs: PathBuf,
+    pub jobs_kept: Span,
+    pub jobs_leave: Bytes,
 }
 
 impl Default for Dashboard {
@@ -360,6 +365,9 @@ impl Default for Dashboard {
             key: PathBuf::new(),
             session: Span::minutes(720),
             audit_spool: "data/audit-spool".into(),
+            jobs: "data/jobs".into(),
+            jobs_kept: Span::days(7),
+            jobs_leave: Bytes(2 << 30),
         }
     }
 }
@@ -489,6 +497,7 @@ impl Config {
     pub fn read(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let mut config = Self::parse(text, path)?;
         config.base = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned();
+        config.file = path.to_owned();
         Ok(config)
     }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
@@ -30,8 +30,18 @@ pub fn now() -> EventTime {
     EventTime(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
 
-/// Who sits at this machine, as the audit and the authors of changes name them.
+static PERSON: OnceLock<String> = OnceLock::new();
+
+/// From now on this process acts for somebody who is known by name.
+pub fn act_for(person: String) {
+    PERSON.get_or_init(|| person);
+}
+
+/// Who sits at this machine, as the audit and the authors of changes name them; or for whom it acts.
 pub fn console() -> String {
+    if let Some(person) = PERSON.get() {
+        return person.clone();
+    }
     format!("console:{}", std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned()))
 }
 

@@ -27,7 +27,7 @@ use serde_json::json;
 /// Watches patients at home: vitals in over MQTT, alerts out to who must act.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]
-struct Arguments {
+pub(crate) struct Arguments {
     /// How to print: a table on a terminal, a JSON object a line in a pipe, when left out
     #[arg(long, global = true, value_enum)]
     format: Option<output::Format>,
@@ -85,6 +85,9 @@ enum Command {
     /// Looks at the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Runs what somebody asked for over the API: the dashboard begins it, nobody else
+    #[command(hide = true)]
+    Job(commands::job::Job),
     /// Plays recorded vitals as devices do over MQTT, and keeps a ledger of every PUBACK
     Replay(commands::replay::Replay),
     /// Plays devices with simulated patients against any gateway
@@ -145,6 +148,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         Command::Export(export) => runtime()?.block_on(commands::export::run(*export)),
         Command::Ward(command) => runtime()?.block_on(commands::ward::run(command)),
         Command::User(command) => runtime()?.block_on(commands::user::run(command)),
+        Command::Job(job) => run(commands::job::begin(job)?),
         Command::Replay(replay) => runtime()?.block_on(commands::replay::run(replay)),
         Command::Simulate(simulate) => runtime()?.block_on(commands::simulate::run(simulate)),
     }

@@ -2,9 +2,15 @@
 
 use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use serde_json::{Map, Value};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Map, Value, json};
+
+/// A program is told how far it is this often.
+const EVERY: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -20,6 +26,47 @@ static ASKED: OnceLock<Format> = OnceLock::new();
 pub fn ask(format: Option<Format>) {
     if let Some(format) = format {
         ASKED.get_or_init(|| format);
+    }
+}
+
+/// Progress is told in JSON, a line at a time.
+static FOR_A_PROGRAM: AtomicBool = AtomicBool::new(false);
+
+pub fn for_a_program() {
+    FOR_A_PROGRAM.store(true, Ordering::Relaxed);
+}
+
+/// How far something long has come: a bar on a terminal, lines for a program, nothing in a pipe.
+pub struct Bar {
+    bar: ProgressBar,
+    unit: &'static str,
+    told: Instant,
+}
+
+impl Bar {
+    pub fn new(unit: &'static str) -> Self {
+        let target = if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let template = match unit {
+            "bytes" => "{bar:40} {bytes}/{total_bytes} {eta}".to_owned(),
+            unit => format!("{{bar:40}} {{human_pos}}/{{human_len}} {unit} {{per_sec}} {{eta}}"),
+        };
+        let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        Self { bar: ProgressBar::with_draw_target(Some(0), target).with_style(style), unit, told: Instant::now() }
+    }
+
+    pub fn at(&mut self, done: u64, total: u64) {
+        self.bar.set_length(total);
+        self.bar.set_position(done);
+        if FOR_A_PROGRAM.load(Ordering::Relaxed) && self.told.elapsed() >= EVERY {
+            self.told = Instant::now();
+            let line = json!({"progress": {"done": done, "total": total, "unit": self.unit}});
+            // whoever does not listen learns of the end all the same
+            drop(writeln!(std::io::stderr(), "{line}"));
+        }
+    }
+
+    pub fn end(self) {
+        self.bar.finish_and_clear();
     }
 }
 

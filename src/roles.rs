@@ -300,6 +300,13 @@ async fn dashboard(
         repage_after: config.alerts.repage_after.0,
         acknowledged_for: config.alerts.acknowledged_for.0,
         audit_spool: config.path(&config.dashboard.audit_spool),
+        jobs: dashboard_api::Jobs {
+            program: std::env::current_exe().context("where this program lies")?,
+            config: config.file.clone(),
+            folder: config.path(&config.dashboard.jobs),
+            kept: config.dashboard.jobs_kept.0,
+            leave: config.dashboard.jobs_leave.0,
+        },
         build: env!("CARGO_PKG_VERSION").to_owned(),
     };
     Dashboard::bind(wanted, journal.clone(), store.clone(), objects.clone(), Some(metrics)).await.context("the dashboard (dashboard.listen)")

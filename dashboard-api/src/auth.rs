@@ -28,22 +28,27 @@ pub(crate) enum Right {
     Patients,
     /// Acknowledge, and change settings.
     Act,
+    /// The lake and the back-test, nobody's name.
+    Ask,
+    /// Allow what somebody else asked for, and see it.
+    Approve,
     Metrics,
 }
 
 /// The words in an API token, and what each allows; never more than its user's role does.
-const SCOPES: [(&str, &[Right]); 4] = [
+const SCOPES: [(&str, &[Right]); 5] = [
     ("read", &[Right::Counts, Right::Patients]),
     ("write", &[Right::Counts, Right::Patients, Right::Act]),
+    ("lake", &[Right::Counts, Right::Ask]),
     ("metrics", &[Right::Metrics]),
-    ("admin", &[Right::Counts, Right::Patients, Right::Act, Right::Metrics]),
+    ("admin", &[Right::Counts, Right::Patients, Right::Act, Right::Ask, Right::Approve, Right::Metrics]),
 ];
 
 fn role_allows(role: Role, right: Right) -> bool {
     match role {
         Role::Admin => true,
-        Role::Clinician => right != Right::Metrics,
-        Role::Analyst => right == Right::Counts,
+        Role::Clinician => !matches!(right, Right::Metrics | Right::Approve),
+        Role::Analyst => matches!(right, Right::Counts | Right::Ask),
     }
 }
 
@@ -77,7 +82,7 @@ impl Principal {
     pub fn may(&self, right: Right) -> Result<(), Problem> {
         if !role_allows(self.user.role, right) {
             let remedy = match right {
-                Right::Metrics => "use a token of an administrator",
+                Right::Metrics | Right::Approve => "ask an administrator",
                 _ => "ask an administrator for the role of a clinician",
             };
             return Err(Problem::forbidden(format!("the role {} may not do this", self.user.role), remedy));
@@ -85,7 +90,7 @@ impl Principal {
         if let Credential::Token { scopes } = &self.credential {
             let within = SCOPES.iter().any(|(word, rights)| rights.contains(&right) && scopes.iter().any(|scope| scope == word));
             if !within {
-                return Err(Problem::forbidden("the token's scopes do not allow this", "make a token with the scope read, write, metrics or admin"));
+                return Err(Problem::forbidden("the token's scopes do not allow this", "make a token with the scope read, write, lake, metrics or admin"));
             }
         }
         Ok(())
@@ -225,6 +230,10 @@ rights! {
     MayRead => Right::Patients;
     /// Somebody who may acknowledge and change settings.
     MayAct => Right::Act;
+    /// Somebody who may ask the lake.
+    MayAsk => Right::Ask;
+    /// Somebody who may allow what others asked for.
+    MayApprove => Right::Approve;
 }
 
 /// Anybody who is signed in.
@@ -275,22 +284,23 @@ mod tests {
             secret: Zeroizing::new(String::new()),
             expires_at: None,
         };
-        for (role, scopes, counts, patients, act, metrics) in [
-            (Role::Admin, None, true, true, true, true),
-            (Role::Clinician, None, true, true, true, false),
-            (Role::Analyst, None, true, false, false, false),
-            (Role::Analyst, Some(&["admin"][..]), true, false, false, false),
-            (Role::Clinician, Some(&["read"]), true, true, false, false),
-            (Role::Clinician, Some(&["write"]), true, true, true, false),
-            (Role::Admin, Some(&["metrics"]), false, false, false, true),
-            (Role::Admin, Some(&["admin"]), true, true, true, true),
-            (Role::Admin, Some(&["other"]), false, false, false, false),
-            (Role::Admin, Some(&[]), false, false, false, false),
+        for (role, scopes, [counts, patients, act, ask, approve, metrics]) in [
+            (Role::Admin, None, [true; 6]),
+            (Role::Clinician, None, [true, true, true, true, false, false]),
+            (Role::Analyst, None, [true, false, false, true, false, false]),
+            (Role::Analyst, Some(&["admin"][..]), [true, false, false, true, false, false]),
+            (Role::Clinician, Some(&["read"]), [true, true, false, false, false, false]),
+            (Role::Clinician, Some(&["write"]), [true, true, true, false, false, false]),
+            (Role::Clinician, Some(&["lake"]), [true, false, false, true, false, false]),
+            (Role::Admin, Some(&["metrics"]), [false, false, false, false, false, true]),
+            (Role::Admin, Some(&["admin"]), [true; 6]),
+            (Role::Admin, Some(&["other"]), [false; 6]),
+            (Role::Admin, Some(&[]), [false; 6]),
         ] {
             let principal = of(role, scopes);
             let may = |right| principal.may(right).is_ok();
-            let found = (may(Right::Counts), may(Right::Patients), may(Right::Act), may(Right::Metrics));
-            assert_eq!(found, (counts, patients, act, metrics), "{role} {scopes:?}");
+            let found = [Right::Counts, Right::Patients, Right::Act, Right::Ask, Right::Approve, Right::Metrics].map(may);
+            assert_eq!(found, [counts, patients, act, ask, approve, metrics], "{role} {scopes:?}");
         }
     }
 }

@@ -17,6 +17,7 @@ mod deltas;
 mod follower;
 mod frame;
 mod hub;
+mod jobs;
 mod limits;
 mod listen;
 mod messages;
@@ -33,6 +34,7 @@ mod server;
 mod view;
 mod watch;
 
+pub use jobs::Jobs;
 pub use listen::TlsError;
 pub use operations::Operations;
 pub use server::{Config, Dashboard, DashboardError, Readiness};

@@ -14,8 +14,8 @@ use crate::view::{Delta, Snapshot};
         title = "Vigil",
         description = "Patients at home, their newest values, their alerts. Times are RFC 3339 in UTC. Whatever is refused is an \
             `application/problem+json` with a remedy. A bearer token's scopes: `read` (wards, patients, alerts, devices, the stream), `write` \
-            (that, and acknowledge and change settings), `metrics` (only /metrics), `admin` (all); never more than its user's role allows: an \
-            analyst sees counts and nobody's name, a clinician all but /metrics. With the cookie, a request that changes something needs \
+            (that, and acknowledge and change settings), `lake` (back-tests, exports and queries), `metrics` (only /metrics), `admin` (all); never more than its user's role allows: an \
+            analyst sees counts and the lake, and nobody's name; a clinician all but /metrics; what is exported an administrator approves. With the cookie, a request that changes something needs \
             `Sec-Fetch-Site: same-origin` or an `Origin` that is this host: browsers send them."
     ),
     components(schemas(ProblemBody, Snapshot, Delta)),

@@ -21,6 +21,7 @@ use crate::audit::{Auditor, Spool};
 use crate::dead::DeadLetters;
 use crate::follower::Follower;
 use crate::hub::Hub;
+use crate::jobs::{Jobs, Queue};
 use crate::limits::SignInLimits;
 use crate::listen::{Listener, Peer, TlsError, acceptor};
 use crate::messages::Messages;
@@ -34,6 +35,8 @@ use crate::{deltas, routes};
 const DRAIN: Duration = Duration::from_secs(8);
 /// Passwords that are checked at once.
 const SIGN_INS: usize = 4;
+/// Explanations that are made at once.
+const EXPLANATIONS: usize = 2;
 const CLEAN: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Debug)]
@@ -52,6 +55,7 @@ pub struct Config {
     pub acknowledged_for: Duration,
     /// Audit entries stand here while the store does not take them.
     pub audit_spool: PathBuf,
+    pub jobs: Jobs,
     /// Told to pages, so that they notice a new version.
     pub build: String,
 }
@@ -65,6 +69,8 @@ pub enum DashboardError {
     Tls(#[from] TlsError),
     #[error("the audit spool {path}: {source}; the dashboard writes there when the store does not answer, so it must be writable")]
     Spool { path: PathBuf, source: std::io::Error },
+    #[error("the folder of jobs {path} (dashboard.jobs): {source}")]
+    Jobs { path: PathBuf, source: std::io::Error },
     #[error("the journal has {found} partitions, the configuration says {expected}: set journal.partitions = {found}")]
     Partitions { expected: u32, found: u32 },
     #[error("{0}; {remedy}", remedy = .0.remedy())]
@@ -95,6 +101,10 @@ impl Readiness {
 pub(crate) struct App {
     pub store: Store,
     pub journal: Arc<dyn Journal>,
+    /// The lake, and the processor's snapshots.
+    pub objects: Arc<dyn Objects>,
+    pub jobs: Arc<Queue>,
+    pub explanations: Semaphore,
     pub hub: Arc<Hub>,
     pub pulse: Arc<Pulse>,
     pub follower: Arc<Follower>,
@@ -158,6 +168,7 @@ impl Dashboard {
         }
         let tls = config.tls.as_ref().map(|(certificate, key)| acceptor(certificate, key)).transpose()?;
         let spool = Spool::open(&config.audit_spool).map_err(|source| DashboardError::Spool { path: config.audit_spool.clone(), source })?;
+        let jobs = Queue::open(config.jobs.clone()).map_err(|source| DashboardError::Jobs { path: config.jobs.folder.clone(), source })?;
         let listen = |source| DashboardError::Listen { key: "dashboard.listen", address: config.listen, source };
         let tcp = TcpListener::bind(config.listen).await.map_err(listen)?;
         let address = tcp.local_addr().map_err(listen)?;
@@ -170,11 +181,14 @@ impl Dashboard {
         let (auditor, auditing) = Auditor::new(store.clone(), spool, stop_auditing.clone());
         let messages = Arc::new(Messages::default());
         let app = Arc::new(App {
-            follower: Arc::new(Follower::new(config.engine, journal.clone(), objects, hub.clone(), messages.clone(), pulse.clone())),
+            follower: Arc::new(Follower::new(config.engine, journal.clone(), objects.clone(), hub.clone(), messages.clone(), pulse.clone())),
             dead: Arc::new(DeadLetters::new(journal.clone(), messages.clone())),
             messages,
             store,
             journal,
+            objects,
+            jobs: Arc::new(jobs),
+            explanations: Semaphore::new(EXPLANATIONS),
             hub,
             pulse,
             auditor,
@@ -276,6 +290,11 @@ fn background_tasks(app: &Arc<App>, watcher: Watcher, stop: &CancellationToken) 
     let (here, until) = (app.clone(), stop.clone());
     tasks.spawn(async move {
         watcher.run(&here.hub, &here.pulse, &until).await;
+        Ok(())
+    });
+    let (here, until) = (app.clone(), stop.clone());
+    tasks.spawn(async move {
+        here.jobs.clone().run(&until).await;
         Ok(())
     });
     let (here, until) = (app.clone(), stop.clone());

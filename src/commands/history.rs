@@ -1,14 +1,13 @@
 //! What `rule backtest` and `rule sweep` ask of the lake: which inputs, whose, and what is known to have happened.
 
 use std::collections::BTreeSet;
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::tz::TimeZone;
 use processor::backtest::{Labelled, Plan, Progress, Question, WarmUp};
 use processor::objects::{LocalObjects, Objects};
@@ -21,6 +20,7 @@ use super::serve;
 use crate::config::{Config, Span};
 use crate::exit::{Usage, usage};
 use crate::installation::{self, console, micros, now};
+use crate::output::Bar;
 use crate::recorded;
 
 #[derive(Debug, Args)]
@@ -149,7 +149,7 @@ impl Opened {
         let (objects, plan, question, told) = (self.objects.clone(), self.plan.clone(), self.question.clone(), progress.clone());
         let mut work = tokio::task::spawn_blocking(move || work(&objects, &plan, &question, &told));
         let stop = serve::on_signal()?;
-        let bar = bar();
+        let mut bar = Bar::new("bytes");
         let outcome = loop {
             tokio::select! {
                 done = &mut work => break done?,
@@ -159,20 +159,13 @@ impl Opened {
                 }
                 () = tokio::time::sleep(Duration::from_millis(100)) => {
                     let (done, total) = progress.bytes();
-                    bar.set_length(total);
-                    bar.set_position(done);
+                    bar.at(done, total);
                 }
             }
         };
-        bar.finish_and_clear();
+        bar.end();
         Ok(outcome?)
     }
-}
-
-fn bar() -> ProgressBar {
-    let target = if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let style = ProgressStyle::with_template("{bar:40} {bytes}/{total_bytes} {eta}").unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::with_draw_target(Some(0), target).with_style(style)
 }
 
 pub fn span(option: &str, text: &str) -> Result<Duration, Usage> {

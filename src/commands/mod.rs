@@ -11,6 +11,7 @@ pub mod export;
 pub mod history;
 pub mod import;
 pub mod init;
+pub mod job;
 pub mod lake;
 pub mod observe;
 pub mod oncall;

@@ -52,8 +52,8 @@ pub enum UserCommand {
         /// What it is for
         #[arg(long)]
         label: String,
-        /// read, write
-        #[arg(long, default_values = ["read"])]
+        /// What it may do, and never more than its user
+        #[arg(long, default_values = ["read"], value_parser = ["read", "write", "lake", "metrics", "admin"])]
         scope: Vec<String>,
         #[arg(long, default_value = "vigil.toml")]
         config: PathBuf,

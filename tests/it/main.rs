@@ -6,6 +6,7 @@ mod devices;
 mod driven;
 mod evidence;
 mod history;
+mod jobs;
 mod kill;
 mod lake;
 mod mimic;

@@ -4,7 +4,9 @@ mod actions;
 mod alerts;
 mod devices;
 mod events;
+mod explanations;
 pub(crate) mod health;
+mod jobs;
 mod links;
 mod news2;
 mod observations;
@@ -66,6 +68,14 @@ fn closed() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(reports::precision))
         .routes(routes!(reports::labels))
         .routes(routes!(reports::delays))
+        .routes(routes!(jobs::backtest))
+        .routes(routes!(jobs::export))
+        .routes(routes!(jobs::query))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::one, jobs::remove))
+        .routes(routes!(jobs::approve))
+        .routes(routes!(jobs::file))
+        .routes(routes!(explanations::explanation))
         .routes(routes!(devices::devices))
         .routes(routes!(devices::messages))
         .routes(routes!(devices::dead_letters))

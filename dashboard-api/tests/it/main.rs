@@ -6,6 +6,7 @@ mod actions;
 mod alerts;
 mod audit;
 mod follower;
+mod jobs;
 mod observations;
 mod openapi;
 mod operations;
@@ -21,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Once, OnceLock};
 use std::time::Duration;
 
-use dashboard_api::{Config, Dashboard, DashboardError, Readiness};
+use dashboard_api::{Config, Dashboard, DashboardError, Jobs, Readiness};
 use journal::memory::MemoryJournal;
 use journal::{Appender, Topic};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
@@ -146,6 +147,13 @@ impl Plan {
             repage_after: Duration::from_secs(300),
             acknowledged_for: Duration::from_secs(3600),
             audit_spool: folder.path().join("audit.spool"),
+            jobs: Jobs {
+                program: "/bin/false".into(),
+                config: folder.path().to_owned(),
+                folder: folder.path().join("jobs"),
+                kept: Duration::from_secs(3600),
+                leave: 0,
+            },
             build: "test".to_owned(),
         };
         Self { store, journal: MemoryJournal::new(PARTITIONS), config, folder }
