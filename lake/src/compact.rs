@@ -78,7 +78,7 @@ enum Event {
 type Intervals = BTreeMap<Metric, Micros>;
 type Days = BTreeMap<Date, DataFile>;
 
-struct Work<'a> {
+pub(crate) struct Work<'a> {
     lake: &'a Lake,
     progress: &'a Progress,
     horizon: Micros,
@@ -176,7 +176,7 @@ pub fn compact(lake: &Lake, wanted: &Wanted, progress: &Progress) -> Result<Comp
 }
 
 impl<'a> Work<'a> {
-    fn begin(lake: &'a Lake, progress: &'a Progress, wanted: &Wanted, before: Option<Manifest>) -> Result<Self, CuratedError> {
+    pub fn begin(lake: &'a Lake, progress: &'a Progress, wanted: &Wanted, before: Option<Manifest>) -> Result<Self, CuratedError> {
         let mut work = Self {
             lake,
             progress,
@@ -336,6 +336,50 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
+    /// How many rows of a table went.
+    pub fn leave_out<R: Dated>(&mut self, patient: &PatientId, dry: bool, of: impl Fn(&R) -> &PatientId) -> Result<u64, CuratedError> {
+        let files: BTreeMap<Date, DataFile> = self.days.get(&R::TABLE).cloned().unwrap_or_default();
+        let mut gone = 0;
+        for (date, file) in files {
+            self.progress.go_on()?;
+            if !self.opened(R::TABLE, &file)?.may_have(date, patient) {
+                continue;
+            }
+            let mut rows = self.day::<R>(date)?;
+            let before = rows.len();
+            rows.retain(|row| of(row) != patient);
+            if rows.len() < before {
+                gone += (before - rows.len()) as u64;
+                if !dry {
+                    self.put(date, rows)?;
+                }
+            }
+        }
+        Ok(gone)
+    }
+
+    /// What stands in no day: voids and settings that went, and voids of others that no longer say whose the reading is.
+    pub fn forget(&mut self, patient: &PatientId) -> (u64, u64, u64) {
+        let before = (self.voided.len(), self.settings.len());
+        self.voided.retain(|(of, _), _| of != patient);
+        self.settings.retain(|(of, _), _| of != patient);
+        self.frontiers.retain(|(of, _), _| of != patient);
+        let mut mentioned = 0;
+        for row in self.voided.values_mut().filter(|row| row.moved_to.as_ref() == Some(patient)) {
+            row.moved_to = None;
+            mentioned += 1;
+        }
+        ((before.0 - self.voided.len()) as u64, (before.1 - self.settings.len()) as u64, mentioned)
+    }
+
+    /// The files of raw that were read, as they are now, in place of the lists that there are.
+    pub fn relist(&mut self, ledger: Vec<RawEntry>) {
+        self.ledger = ledger;
+        if let Some(before) = &mut self.before {
+            before.ledgers.clear();
+        }
+    }
+
     fn apply(&mut self, held: BTreeMap<Date, Vec<Event>>) -> Result<(), CuratedError> {
         for (date, events) in held {
             self.progress.go_on()?;
@@ -484,13 +528,14 @@ impl<'a> Work<'a> {
     }
 
     /// Days that will hardly change any more move together, into the file of their month.
-    fn settle(&mut self) -> Result<(), CuratedError> {
+    pub fn settle(&mut self) -> Result<(), CuratedError> {
         self.open = None;
         let newest = self.days.get(&Table::Readings).and_then(|days| days.keys().next_back()).copied().unwrap_or(Date::MAX);
         for table in [Table::Readings, Table::Windows, Table::Alerts, Table::Wear] {
             let Some(days) = self.days.get_mut(&table) else { continue };
             let mut months: BTreeMap<String, Vec<Date>> = BTreeMap::new();
-            for date in days.keys().filter(|date| **date < newest.saturating_sub(SETTLED)) {
+            // also one that stood in a month's file before: what is left of the file stands nowhere else
+            for (date, _) in days.iter().filter(|(date, file)| **date < newest.saturating_sub(SETTLED) || file.days.len() > 1) {
                 let text = date_text(*date);
                 months.entry(text[..text.len() - 3].to_owned()).or_default().push(*date);
             }
@@ -526,7 +571,7 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    fn finish(&mut self, number: u64, wanted: &Wanted) -> Result<Manifest, CuratedError> {
+    pub fn finish(&mut self, number: u64, wanted: &Wanted) -> Result<Manifest, CuratedError> {
         let mut made = Manifest::new(number, wanted.now, wanted.installation.clone(), wanted.horizon.0);
         for (table, days) in &self.days {
             let mut files: Vec<DataFile> = Vec::new();

@@ -17,6 +17,8 @@ use parquet::schema::types::ColumnPath;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use schemas::PatientId;
+
 use crate::error::CuratedError;
 use crate::lake::Lake;
 use crate::rows::{Date, Row, date_text};
@@ -176,6 +178,23 @@ impl Opened {
     pub fn days(&self) -> Vec<(usize, Date)> {
         let groups = 0..self.metadata.metadata().num_row_groups();
         groups.filter_map(|group| Some((group, day_of_group(&self.metadata, group)?))).collect()
+    }
+
+    /// Whether a day can have rows of a patient: by what its row groups say of the smallest and the largest id.
+    pub fn may_have(&self, date: Date, patient: &PatientId) -> bool {
+        let of_day = self.days().into_iter().filter(|(_, of)| *of == date).map(|(group, _)| group);
+        of_day.into_iter().any(|group| {
+            let columns = self.metadata.metadata().row_groups().get(group).map(|group| group.columns()).unwrap_or_default();
+            let column = columns.iter().find(|column| column.column_path().string() == "patient");
+            match column.and_then(|column| column.statistics()) {
+                Some(Statistics::ByteArray(ids)) => {
+                    let (least, most) = (ids.min_opt().map(|id| id.data()), ids.max_opt().map(|id| id.data()));
+                    least.is_none_or(|least| least <= patient.as_bytes()) && most.is_none_or(|most| most >= patient.as_bytes())
+                }
+                // it says nothing: look
+                _ => true,
+            }
+        })
     }
 
     pub fn batches(&self, groups: Vec<usize>) -> Result<impl Iterator<Item = Result<RecordBatch, CuratedError>> + use<'_>, CuratedError> {

@@ -6,6 +6,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod compact;
+mod erase;
 mod error;
 pub mod export;
 mod file;
@@ -20,6 +21,7 @@ mod verify;
 mod write;
 
 pub use compact::{Compacted, FromStore, Wanted, compact};
+pub use erase::{Erased, Whom, erase};
 pub use error::CuratedError;
 pub use file::DataFile;
 pub use lake::Lake;

@@ -31,6 +31,11 @@ pub struct Pruned {
 /// When a manifest that stays cannot be read: then nothing is taken away, because nobody knows what it needs.
 pub fn prune(lake: &Lake, keep: Keep, dry: bool) -> Result<Pruned, CuratedError> {
     let _held = lake.hold()?;
+    without(lake, &keep, dry)
+}
+
+/// By who holds the lake already.
+pub(crate) fn without(lake: &Lake, keep: &Keep, dry: bool) -> Result<Pruned, CuratedError> {
     let numbers = manifest::versions(lake)?;
     let (mut needed, mut pruned) = (BTreeSet::new(), Pruned::default());
     for (place, number) in numbers.iter().rev().enumerate() {

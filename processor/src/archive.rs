@@ -233,7 +233,7 @@ impl TopicArchive {
             let Some(buffer) = self.buffers.get_mut(&partition) else { return Ok(()) };
             let (Some(first), Some(record), Some(last)) = (buffer.first, buffer.records.first(), buffer.records.last()) else { return Ok(()) };
             let name = lake::name(self.topic, partition, first, record.arrived_at);
-            let footer = Footer { first, next: buffer.next, last_arrived_at: last.arrived_at };
+            let footer = Footer { first, next: buffer.next, last_arrived_at: last.arrived_at, emptied: 0 };
             let rows = buffer.records.len() as u64;
             let records = std::mem::take(&mut buffer.records);
             let (topic, objects) = (self.topic, self.objects.clone());

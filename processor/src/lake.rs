@@ -16,7 +16,7 @@ use schemas::{Arrived, Micros, Offset, Partition};
 use crate::objects::Objects;
 
 pub(crate) use file::encode;
-pub use file::{Footer, read_footer};
+pub use file::{Footer, read_footer, rewrite, write};
 
 /// The lake does not have what was asked for.
 #[derive(Debug, thiserror::Error)]

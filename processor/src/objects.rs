@@ -20,6 +20,8 @@ pub trait Objects: Send + Sync + 'static {
     /// The names right under `prefix/`, of objects and of folders alike, in order; without those that are still being written.
     fn list(&self, prefix: &str) -> io::Result<Vec<String>>;
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// Puts other bytes in the place of what is there: whoever reads it meanwhile has the one or the other. Only for what must be forgotten.
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
 }
 
 /// Temporary file, fsync, link, fsync of the folder: after a crash an object is whole or absent.
@@ -53,7 +55,18 @@ fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// Whole and durable, under a name that is not its own yet.
+fn write(partial: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = File::create_new(partial)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
 impl LocalObjects {
+    fn partial(&self, folder: &Path) -> PathBuf {
+        folder.join(format!("{PARTIAL}{:016x}-{}", self.token, self.number.fetch_add(1, Ordering::Relaxed)))
+    }
+
     /// A new folder is an entry of its parent, up to the root; who made it may have died before it was durable.
     fn folder(&self, folder: &Path) -> io::Result<()> {
         if self.folders.lock().unwrap_or_else(PoisonError::into_inner).contains(folder) {
@@ -71,12 +84,8 @@ impl Objects for LocalObjects {
         let path = self.path(name)?;
         let folder = path.parent().unwrap_or(&self.root);
         self.folder(folder)?;
-        let partial = folder.join(format!("{PARTIAL}{:016x}-{}", self.token, self.number.fetch_add(1, Ordering::Relaxed)));
-        let written = File::create_new(&partial).and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_all()
-        });
-        let linked = written.and_then(|()| fs::hard_link(&partial, &path));
+        let partial = self.partial(folder);
+        let linked = write(&partial, bytes).and_then(|()| fs::hard_link(&partial, &path));
         match fs::remove_file(&partial) {
             // it was never there: why stands in `linked`
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -133,6 +142,18 @@ impl Objects for LocalObjects {
     fn remove(&self, name: &str) -> io::Result<()> {
         fs::remove_file(self.path(name)?)
     }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let path = self.path(name)?;
+        let folder = path.parent().unwrap_or(&self.root);
+        let partial = self.partial(folder);
+        let written = write(&partial, bytes).and_then(|()| fs::rename(&partial, &path));
+        if let Err(error) = written {
+            drop(fs::remove_file(&partial));
+            return Err(error);
+        }
+        sync(folder)
+    }
 }
 
 #[cfg(test)]
@@ -154,6 +175,8 @@ mod tests {
         objects.create("snapshots/0/5", b"").unwrap();
         assert_eq!(objects.list("snapshots/0").unwrap(), ["snapshots/0/5", "snapshots/0/7"]);
         objects.remove("snapshots/0/5").unwrap();
+        objects.replace("snapshots/0/7", b"eight").unwrap();
+        assert_eq!(objects.read("snapshots/0/7").unwrap(), b"eight");
         assert_eq!(fs::read_dir(folder.path().join("lake/snapshots/0")).unwrap().count(), 1, "nothing partial is left");
         for name in ["../out", "a//b", "", "/etc/passwd", "a/../../b"] {
             assert_eq!(objects.create(name, b"x").unwrap_err().kind(), io::ErrorKind::InvalidInput, "{name}");

@@ -1,23 +1,25 @@
 //! `vigil lake`: the lake's curated layer.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use ::lake::rows::{AssignmentRow, EpisodeRow, PatientRow, date_of};
-use ::lake::{AsOf, CuratedError, FromStore, Keep, Lake, Manifest, Progress, Table, Wanted, manifest};
+use ::lake::{AsOf, CuratedError, FromStore, Keep, Lake, Manifest, Progress, Table, Wanted, Whom, manifest};
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use schemas::EventTime;
+use schemas::{EventTime, PatientId};
 use serde_json::{Map, Value, json};
 use store::Store;
+use store::audit::AuditEntry;
 use store::episodes::EpisodeFilter;
+use store::erasures::Erasure;
 
 use super::history::span;
 use super::serve;
 use crate::config::Config;
-use crate::exit::{Unsound, Usage};
-use crate::installation::{self, micros, now};
-use crate::output::{self, Format};
+use crate::exit::{Unsound, Usage, usage};
+use crate::installation::{self, console, micros, now};
+use crate::output::{self, Bar, Format};
 
 #[derive(Debug, Subcommand)]
 pub enum LakeCommand {
@@ -52,6 +54,18 @@ pub enum LakeCommand {
     },
     /// Reads all of the lake and says what is wrong; ends with 6 if something is
     Verify {
+        #[command(flatten)]
+        at: At,
+    },
+    /// Takes a patient out of every file and every version; says what it touched. Not out of the journal, the store, or what was exported
+    Erase {
+        patient: PatientId,
+        /// Who wants it, and why; stands in the audit log
+        #[arg(long)]
+        reason: String,
+        /// Only counts
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         at: At,
     },
@@ -157,6 +171,7 @@ pub async fn run(command: LakeCommand) -> anyhow::Result<()> {
             Ok(output::print(&objects(rows.into_iter()))?)
         }
         LakeCommand::Verify { at } => verify(at).await,
+        LakeCommand::Erase { patient, reason, dry_run, at } => erase(at, patient, reason, dry_run).await,
         LakeCommand::Prune { keep, younger, dry_run, at } => {
             let keep = Keep { now: now(), versions: keep, age: micros(span("--younger", &younger)?) };
             let found = at.find()?;
@@ -206,6 +221,54 @@ async fn compact(at: At, anew: bool) -> anyhow::Result<()> {
     Ok(output::tell(&row, words)?)
 }
 
+async fn erase(at: At, patient: PatientId, reason: String, dry_run: bool) -> anyhow::Result<()> {
+    usage(!reason.trim().is_empty(), || "--reason says nothing: who reads the audit log wants to know".to_owned())?;
+    let found = at.find()?;
+    let (mut devices, mut known) = (Vec::new(), None);
+    if found.ours {
+        let store = installation::open_store(&found.config).await?;
+        let assignments = store.assignments_of_patient(&patient).await?;
+        let open: Vec<String> = assignments.iter().filter(|one| one.until.is_none()).map(|one| one.device.to_string()).collect();
+        let list = open.join(", ");
+        usage(dry_run || open.is_empty(), || {
+            format!("{patient} wears {list}: end that first (`vigil device assign` without --patient), or what is measured tomorrow is in the lake again")
+        })?;
+        devices = assignments.into_iter().map(|one| (one.device, one.from, one.until)).collect();
+        if !dry_run {
+            let (at, person) = (now(), console());
+            let entry = AuditEntry { at, person: person.clone(), action: "lake.erase".to_owned(), patient: Some(patient.clone()), detail: reason.clone() };
+            store.audit(&entry).await?;
+            store.put_erasure(&Erasure { patient: patient.clone(), erased_at: at, person, reason }).await?;
+        }
+        known = Some(from_store(&store).await?);
+        store.close().await;
+    }
+    let installation = match manifest::open(&found.lake, &AsOf::Newest, None) {
+        Ok(manifest) if !found.ours => manifest.installation,
+        _ => found.config.installation.clone(),
+    };
+    let wanted = Wanted { installation, now: now(), horizon: micros(found.config.engine.horizon.0), anew: false, store: known };
+    let (lake, whom) = (found.lake.clone(), Whom { patient: patient.clone(), devices });
+    let erased = watched("files", move |progress| ::lake::erase(&lake, &whom, &wanted, dry_run, progress)).await?;
+    let counts = |of: &std::collections::BTreeMap<String, u64>| of.iter().map(|(name, count)| format!("{count} of {name}")).collect::<Vec<_>>().join(", ");
+    let words = match (erased.is_empty(), dry_run) {
+        (true, _) => format!("nothing of {patient} is in this lake"),
+        (false, true) => {
+            format!("it would empty records in raw ({}), and take away rows ({}) and every older version", counts(&erased.raw_records), counts(&erased.rows))
+        }
+        (false, false) => format!(
+            "emptied records of raw in {} files ({}), took away rows ({}); {} older versions are gone\nnot touched: the journal (until journal.retention), the processor's snapshots, the store, and whatever was exported",
+            erased.raw_files,
+            counts(&erased.raw_records),
+            counts(&erased.rows),
+            erased.versions.len()
+        ),
+    };
+    let mut row = serde_json::to_value(&erased)?;
+    row["dry_run"] = dry_run.into();
+    Ok(output::tell(&row, words)?)
+}
+
 async fn verify(at: At) -> anyhow::Result<()> {
     let found = at.find()?;
     let (lake, installation) = (found.lake.clone(), found.installation().map(ToOwned::to_owned));
@@ -232,42 +295,39 @@ async fn verify(at: At) -> anyhow::Result<()> {
 
 /// Something long, off the runtime, with a bar on a terminal; a signal cancels it.
 pub async fn watched<T: Send + 'static, E: std::error::Error + Send + Sync + 'static>(
-    unit: &str,
+    unit: &'static str,
     work: impl FnOnce(&Progress) -> Result<T, E> + Send + 'static,
 ) -> anyhow::Result<T> {
     let progress = Arc::new(Progress::default());
     let told = progress.clone();
     let mut work = tokio::task::spawn_blocking(move || work(&told));
     let stop = serve::on_signal()?;
-    let target = if std::io::IsTerminal::is_terminal(&std::io::stderr()) { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let template = format!("{{bar:40}} {{human_pos}}/{{human_len}} {unit} {{per_sec}} {{eta}}");
-    let bar =
-        ProgressBar::with_draw_target(Some(0), target).with_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let mut bar = Bar::new(unit);
     let outcome = loop {
         tokio::select! {
             done = &mut work => break done?,
             () = stop.cancelled(), if !progress.is_cancelled() => progress.cancel(),
             () = tokio::time::sleep(std::time::Duration::from_millis(100)) => {
                 let (done, total) = progress.get();
-                bar.set_length(total);
-                bar.set_position(done);
+                bar.at(done, total);
             }
         }
     };
-    bar.finish_and_clear();
+    bar.end();
     Ok(outcome?)
 }
 
 /// What the store knows that the log does not say.
 pub async fn from_store(store: &Store) -> anyhow::Result<FromStore> {
     let mut known = FromStore::default();
-    for patient in store.patients(None).await? {
+    let erased: BTreeSet<String> = store.erasures().await?.into_iter().map(|erasure| erasure.patient.to_string()).collect();
+    for patient in store.patients(None).await?.into_iter().filter(|patient| !erased.contains(patient.id.as_str())) {
         let born = EventTime::parse(&format!("{}T00:00:00Z", patient.born.reveal())).ok().map(date_of);
         let (ward, sex) = (patient.ward, patient.sex.as_str().to_owned());
         known.patients.push(PatientRow { patient: patient.id.to_string(), ward, sex, born, enrolled_at: patient.created_at });
     }
     let view = store.registry_view().await?;
-    for assignment in view.assignments {
+    for assignment in view.assignments.into_iter().filter(|assignment| !erased.contains(assignment.patient.as_str())) {
         let device = view.devices.iter().find(|device| device.id == assignment.device);
         known.assignments.push(AssignmentRow {
             device: assignment.device.to_string(),
@@ -281,7 +341,7 @@ pub async fn from_store(store: &Store) -> anyhow::Result<FromStore> {
     let mut after = None;
     loop {
         let (page, next) = store.episodes(&EpisodeFilter::default(), after, 500).await?;
-        known.episodes.extend(page.into_iter().map(|e| EpisodeRow {
+        known.episodes.extend(page.into_iter().filter(|episode| !erased.contains(episode.patient.as_str())).map(|e| EpisodeRow {
             alert: e.alert.to_string(),
             patient: e.patient.to_string(),
             rule: e.rule.to_string(),

@@ -33,6 +33,7 @@ mod migrate;
 pub mod audit;
 pub mod backtests;
 pub mod episodes;
+pub mod erasures;
 pub mod lease;
 pub mod links;
 pub mod meta;

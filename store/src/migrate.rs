@@ -17,6 +17,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (8, include_str!("migrations/0008_troubles.sql")),
     (9, include_str!("migrations/0009_troubles_acknowledged.sql")),
     (10, include_str!("migrations/0010_episodes_in_order.sql")),
+    (11, include_str!("migrations/0011_erasures.sql")),
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (version BIGINT PRIMARY KEY, checksum TEXT NOT NULL)";

@@ -48,7 +48,7 @@ fn model<'a>(log: impl Iterator<Item = &'a Input>) -> (BTreeMap<Key, (f64, u32)>
 }
 
 /// Five days of three patients; some of it late, again, corrected, voided first or afterwards, moved there and back.
-fn log(ward: &mut Ward, random: &mut StdRng) {
+pub fn log(ward: &mut Ward, random: &mut StdRng) {
     let mut sent = Vec::new();
     for step in 0..600 {
         let arrives = start() + Micros::minutes(step * 12);

@@ -37,7 +37,7 @@ pub use compare::{Differences, compare, compare_exactly};
 pub use detection::{Detected, Detection, EventOutcome, Labelled, Quartiles, detect};
 pub use explain::{Asked, ExplainError, Later, Past, Told, explain};
 pub use grid::{Grid, GridError, Point, Sweep};
-pub use recorded::{RecordedError, write_inputs};
+pub use recorded::write_inputs;
 pub use report::{OfData, Period, Question, Report, Side, report};
 
 /// The rules by which it is decided.

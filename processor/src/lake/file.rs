@@ -27,6 +27,7 @@ const CHUNK: usize = 8192;
 const FIRST: &str = "vigil.first_offset";
 const NEXT: &str = "vigil.next_offset";
 const ARRIVED: &str = "vigil.last_arrived_at";
+const EMPTIED: &str = "vigil.emptied_records";
 
 /// What a file says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,15 +36,20 @@ pub struct Footer {
     /// The offset with which the next file begins.
     pub next: Offset,
     pub last_arrived_at: Arrived,
+    /// Records whose patient was taken out of the lake: their places are there, and nothing else.
+    pub emptied: u64,
 }
 
 fn properties(footer: &Footer) -> Result<WriterProperties, ParquetError> {
-    let keys = [(FIRST, footer.first.0), (NEXT, footer.next.0), (ARRIVED, footer.last_arrived_at.0)];
+    let mut keys = vec![(FIRST, footer.first.0), (NEXT, footer.next.0), (ARRIVED, footer.last_arrived_at.0)];
+    if footer.emptied > 0 {
+        keys.push((EMPTIED, i64::try_from(footer.emptied).unwrap_or(i64::MAX)));
+    }
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(3)?))
         .set_max_row_group_row_count(Some(GROUP))
         .set_created_by("vigil".to_owned())
-        .set_key_value_metadata(Some(keys.map(|(key, value)| KeyValue::new(key.to_owned(), value.to_string())).into()));
+        .set_key_value_metadata(Some(keys.into_iter().map(|(key, value)| KeyValue::new(key.to_owned(), value.to_string())).collect()));
     // rising numbers: differences are smaller than a dictionary
     for column in ["offset", "arrived_at", "at", "stamped_at", "received_at"] {
         let column = ColumnPath::from(column);
@@ -64,6 +70,18 @@ pub fn encode(topic: Topic, partition: Partition, footer: &Footer, records: &[Re
         writer.write(&columns::batch(topic, partition, chunk)?)?;
     }
     writer.into_inner()
+}
+
+/// A file of the records that follow one another, if there is none of its name yet.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write(objects: &Arc<dyn Objects>, topic: Topic, partition: Partition, records: &[Record]) -> Result<bool, LakeError> {
+    let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(false) };
+    let name = super::name(topic, partition, first.offset, first.arrived_at);
+    let footer = Footer { first: first.offset, next: last.offset.next(), last_arrived_at: last.arrived_at, emptied: 0 };
+    let bytes = encode(topic, partition, &footer, records).map_err(|error| LakeError::Damaged { name: name.clone(), reason: error.to_string() })?;
+    Ok(objects.create(&name, &bytes)?)
 }
 
 /// An object as Parquet wants to read it: piece by piece.
@@ -134,7 +152,8 @@ fn footer(file: &RawFile, metadata: &FileMetaData) -> Result<Footer, LakeError> 
         let found = metadata.key_value_metadata().into_iter().flatten().find(|pair| pair.key == key);
         found.and_then(|pair| pair.value.as_ref()?.parse::<i64>().ok()).ok_or_else(|| damaged(file, format_args!("it does not say `{key}`")))
     };
-    let footer = Footer { first: Offset(number(FIRST)?), next: Offset(number(NEXT)?), last_arrived_at: Arrived(number(ARRIVED)?) };
+    let emptied = number(EMPTIED).ok().and_then(|count| u64::try_from(count).ok()).unwrap_or_default();
+    let footer = Footer { first: Offset(number(FIRST)?), next: Offset(number(NEXT)?), last_arrived_at: Arrived(number(ARRIVED)?), emptied };
     if footer.first != file.first || footer.next <= footer.first {
         return Err(damaged(file, format_args!("it says that it holds {} to {}", footer.first, footer.next)));
     }
@@ -182,6 +201,29 @@ impl FileReader {
             })
             .collect())
     }
+}
+
+/// Puts other records in the place of those for which there are any, without changing what the file answers for; how many.
+pub fn rewrite(objects: &Arc<dyn Objects>, topic: Topic, file: &RawFile, dry: bool, other: impl Fn(&Record) -> Option<Record>) -> Result<u64, LakeError> {
+    let reader = FileReader::open(objects, file)?;
+    let (mut footer, mut records, mut changed) = (reader.footer, Vec::new(), 0);
+    for piece in reader {
+        for record in piece? {
+            records.push(match other(&record) {
+                Some(other) => {
+                    changed += 1;
+                    other
+                }
+                None => record,
+            });
+        }
+    }
+    if changed > 0 && !dry {
+        footer.emptied += changed;
+        let bytes = encode(topic, file.partition, &footer, &records).map_err(|error| failed(file, error))?;
+        objects.replace(&file.name, &bytes)?;
+    }
+    Ok(changed)
 }
 
 impl Iterator for FileReader {

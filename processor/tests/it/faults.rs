@@ -48,6 +48,9 @@ impl Objects for FullDisk {
     fn remove(&self, name: &str) -> io::Result<()> {
         self.objects.remove(name)
     }
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.objects.replace(name, bytes)
+    }
 }
 
 /// A journal that counts outputs, has no room for those of one partition, or hands every partition to every reader.
