@@ -1,8 +1,9 @@
 //! P1 to P7 over histories that a ward would not believe: late, sent twice, voided, moved, corrected, newest first, from several devices, over the
 //! nights in which clocks are changed and the leap day. `dev/properties` runs them long; here each is a short one.
 //!
-//! Windows are held against DataFusion SQL over the clean readings.
+//! Windows are held against DataFusion SQL over the clean readings, alerts against an implementation of their own.
 
+mod alerts;
 mod generator;
 mod p1;
 mod p2;
