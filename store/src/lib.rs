@@ -45,6 +45,7 @@ pub mod registry;
 pub mod rule_changes;
 pub mod secrets;
 pub mod settings;
+pub mod shifts;
 pub mod timers;
 pub mod troubles;
 pub mod users;

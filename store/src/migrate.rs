@@ -18,6 +18,7 @@ const MIGRATIONS: &[(i64, &str)] = &[
     (9, include_str!("migrations/0009_troubles_acknowledged.sql")),
     (10, include_str!("migrations/0010_episodes_in_order.sql")),
     (11, include_str!("migrations/0011_erasures.sql")),
+    (12, include_str!("migrations/0012_shifts.sql")),
 ];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (version BIGINT PRIMARY KEY, checksum TEXT NOT NULL)";

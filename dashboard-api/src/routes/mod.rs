@@ -14,6 +14,7 @@ mod patients;
 mod reports;
 mod session;
 mod settings;
+mod shift;
 mod troubles;
 mod vitals;
 mod wards;
@@ -63,6 +64,14 @@ fn closed() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(alerts::one))
         .routes(routes!(alerts::acknowledge, alerts::take_back))
         .routes(routes!(actions::act))
+        .routes(routes!(shift::mine, shift::begin))
+        .routes(routes!(shift::end))
+        .routes(routes!(shift::take))
+        .routes(routes!(shift::give))
+        .routes(routes!(shift::answer, shift::take_back))
+        .routes(routes!(shift::of_ward))
+        .routes(routes!(shift::pin))
+        .routes(routes!(shift::unpin))
         .routes(routes!(troubles::list))
         .routes(routes!(troubles::acknowledge))
         .routes(routes!(reports::precision))

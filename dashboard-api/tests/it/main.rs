@@ -13,6 +13,7 @@ mod operations;
 mod page;
 mod reads;
 mod settings;
+mod shift;
 mod stream;
 mod tls;
 
