@@ -170,8 +170,11 @@ impl Queue {
 
     /// How many are begun before it.
     pub fn ahead(&self, job: &Job) -> usize {
-        let before =
-            |other: &&Job| other.state == State::Running || (other.state == State::Queued && (other.created_at, &other.id) < (job.created_at, &job.id));
+        // it may have begun since it was looked at
+        let before = |other: &&Job| {
+            let earlier = (other.created_at, &other.id) < (job.created_at, &job.id);
+            other.id != job.id && (other.state == State::Running || (other.state == State::Queued && earlier))
+        };
         if job.state == State::Queued { self.jobs().values().filter(before).count() } else { 0 }
     }
 

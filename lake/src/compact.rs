@@ -11,7 +11,7 @@ use schemas::{Arrived, CANARY_RULE, EventTime, Input, Metric, Micros, Offset, Pa
 use serde::{Deserialize, Serialize};
 
 use crate::error::CuratedError;
-use crate::file::{DataFile, Growing, Opened, sha256};
+use crate::file::{DataFile, Growing, Opened, others, sha256};
 use crate::lake::Lake;
 use crate::manifest::{self, AsOf, Contents, Manifest};
 use crate::progress::Progress;
@@ -353,6 +353,29 @@ impl<'a> Work<'a> {
                 if !dry {
                     self.put(date, rows)?;
                 }
+            }
+        }
+        Ok(gone)
+    }
+
+    /// The same of a table that stands as the store had it.
+    pub fn leave_out_small(&mut self, table: Table, patient: &PatientId, dry: bool) -> Result<u64, CuratedError> {
+        let (mut gone, mut growing) = (0, Growing::new(table)?);
+        let files = self.before.as_ref().map(|before| before.table(table).to_vec()).unwrap_or_default();
+        for file in &files {
+            let opened = Opened::open(self.lake, table, &file.name)?;
+            let batches = opened.batches(opened.groups())?;
+            for batch in batches {
+                let (kept, went) = others(&batch?, patient)?;
+                gone += went;
+                growing.batch(&kept)?;
+            }
+        }
+        if gone > 0 && !dry {
+            let (file, created) = growing.finish(self.lake)?;
+            self.written.extend(created.then(|| file.name.clone()));
+            if let Some(before) = &mut self.before {
+                before.tables.insert(table.name().to_owned(), Contents::of(vec![file]));
             }
         }
         Ok(gone)

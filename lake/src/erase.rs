@@ -12,14 +12,14 @@ use processor::lake as raw;
 use schemas::{DeadLetter, DeviceId, EventTime, Input, PatientId};
 use serde::Serialize;
 
-use crate::compact::{FromStore, RawEntry, Wanted, Work, read_ledger};
+use crate::compact::{RawEntry, Wanted, Work, read_ledger};
 use crate::error::CuratedError;
 use crate::file::sha256;
 use crate::lake::Lake;
 use crate::manifest::{self, AsOf, Manifest};
 use crate::progress::Progress;
 use crate::prune;
-use crate::rows::{AlertRow, AssignmentRow, EpisodeRow, PatientRow, ReadingRow, WearRow, WindowRow};
+use crate::rows::{AlertRow, ReadingRow, WearRow, WindowRow};
 use crate::tables::Table;
 
 /// Who is taken out.
@@ -174,27 +174,12 @@ fn curated(
     progress: &Progress,
 ) -> Result<Option<u64>, CuratedError> {
     let patient = &whom.patient;
-    let mut store = match &wanted.store {
-        Some(store) => store.clone(),
-        None => FromStore {
-            episodes: crate::read::<EpisodeRow>(lake, &newest)?,
-            patients: crate::read::<PatientRow>(lake, &newest)?,
-            assignments: crate::read::<AssignmentRow>(lake, &newest)?,
-        },
-    };
-    // counted by what the version has: the store may know the patient no longer
-    let gone = |rows: usize| rows as u64;
-    let counts = [
-        (Table::Episodes, gone(crate::read::<EpisodeRow>(lake, &newest)?.iter().filter(|row| row.patient == patient.as_str()).count())),
-        (Table::Patients, gone(crate::read::<PatientRow>(lake, &newest)?.iter().filter(|row| row.patient == patient.as_str()).count())),
-        (Table::Assignments, gone(crate::read::<AssignmentRow>(lake, &newest)?.iter().filter(|row| row.patient == patient.as_str()).count())),
-    ];
-    store.episodes.retain(|row| row.patient != patient.as_str());
-    store.patients.retain(|row| row.patient != patient.as_str());
-    store.assignments.retain(|row| row.patient != patient.as_str());
     let version = newest.version;
     let mut work = Work::begin(lake, progress, wanted, Some(newest))?;
-    let mut rows: BTreeMap<Table, u64> = counts.into();
+    let mut rows = BTreeMap::new();
+    for table in [Table::Episodes, Table::Patients, Table::Assignments] {
+        rows.insert(table, work.leave_out_small(table, patient, dry)?);
+    }
     rows.insert(Table::Readings, work.leave_out::<ReadingRow>(patient, dry, |row| &row.patient)?);
     rows.insert(Table::Windows, work.leave_out::<WindowRow>(patient, dry, |row| &row.window.patient)?);
     rows.insert(Table::Alerts, work.leave_out::<AlertRow>(patient, dry, |row| &row.patient)?);
@@ -227,7 +212,7 @@ fn curated(
     work.relist(ledger);
     work.settle()?;
     let number = version + 1;
-    let mut made = work.finish(number, &Wanted { store: Some(store), ..wanted.clone() })?;
+    let mut made = work.finish(number, &Wanted { store: None, ..wanted.clone() })?;
     made.publish(lake)?;
     Ok(Some(number))
 }

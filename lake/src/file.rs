@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{BooleanArray, RecordBatch, StringArray};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::Field;
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
@@ -90,6 +91,11 @@ impl Growing {
         }
         self.rows += rows.len() as u64;
         Ok(())
+    }
+
+    pub fn batch(&mut self, batch: &RecordBatch) -> Result<(), CuratedError> {
+        self.rows += batch.num_rows() as u64;
+        Ok(self.writer.write(batch)?)
     }
 
     /// Days of another file, as they stand there.
@@ -222,6 +228,16 @@ impl Opened {
     pub fn all<R: Row>(&self) -> Result<Vec<R>, CuratedError> {
         self.rows_of(self.groups())
     }
+}
+
+/// The rows of a batch that are of other patients, and how many are not.
+pub(crate) fn others(batch: &RecordBatch, patient: &PatientId) -> Result<(RecordBatch, u64), CuratedError> {
+    let of = batch.column_by_name("patient").and_then(|column| column.as_any().downcast_ref::<StringArray>());
+    let Some(of) = of else { return Ok((batch.clone(), 0)) };
+    let other: BooleanArray = of.iter().map(|of| Some(of != Some(patient.as_str()))).collect();
+    let kept = filter_record_batch(batch, &other)?;
+    let gone = (batch.num_rows() - kept.num_rows()) as u64;
+    Ok((kept, gone))
 }
 
 fn day_of_group(metadata: &ArrowReaderMetadata, group: usize) -> Option<Date> {

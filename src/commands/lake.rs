@@ -224,7 +224,7 @@ async fn compact(at: At, anew: bool) -> anyhow::Result<()> {
 async fn erase(at: At, patient: PatientId, reason: String, dry_run: bool) -> anyhow::Result<()> {
     usage(!reason.trim().is_empty(), || "--reason says nothing: who reads the audit log wants to know".to_owned())?;
     let found = at.find()?;
-    let (mut devices, mut known) = (Vec::new(), None);
+    let mut devices = Vec::new();
     if found.ours {
         let store = installation::open_store(&found.config).await?;
         let assignments = store.assignments_of_patient(&patient).await?;
@@ -240,14 +240,13 @@ async fn erase(at: At, patient: PatientId, reason: String, dry_run: bool) -> any
             store.audit(&entry).await?;
             store.put_erasure(&Erasure { patient: patient.clone(), erased_at: at, person, reason }).await?;
         }
-        known = Some(from_store(&store).await?);
         store.close().await;
     }
     let installation = match manifest::open(&found.lake, &AsOf::Newest, None) {
         Ok(manifest) if !found.ours => manifest.installation,
         _ => found.config.installation.clone(),
     };
-    let wanted = Wanted { installation, now: now(), horizon: micros(found.config.engine.horizon.0), anew: false, store: known };
+    let wanted = Wanted { installation, now: now(), horizon: micros(found.config.engine.horizon.0), anew: false, store: None };
     let (lake, whom) = (found.lake.clone(), Whom { patient: patient.clone(), devices });
     let erased = watched("files", move |progress| ::lake::erase(&lake, &whom, &wanted, dry_run, progress)).await?;
     let counts = |of: &std::collections::BTreeMap<String, u64>| of.iter().map(|(name, count)| format!("{count} of {name}")).collect::<Vec<_>>().join(", ");

@@ -77,6 +77,22 @@ fn a_lake_is_made_asked_and_checked() {
     refused(&["sql", "SELECT 1", "--as-of", "noon", "--config", &config], 2, &["--as-of noon"]);
     refused(&["lake", "files", "reading", "--config", &config], 2, &["`reading`", "readings"]);
 
+    // a patient is forgotten, also where only the store knew of them
+    done(&["patient", "add", "zoe", "--name", "NAME-zoe", "--born", "1931-03-04", "--config", &config]);
+    assert_eq!(json(&["lake", "compact"])["version"], 2);
+    let patients = |config: &str| done(&["sql", "SELECT patient FROM patients ORDER BY 1", "--config", config]);
+    assert_eq!(patients(&config), "{\"patient\":\"bob\"}\n{\"patient\":\"olu\"}\n{\"patient\":\"zoe\"}\n");
+    refused(&["lake", "erase", "zoe", "--reason", " ", "--config", &config], 2, &["--reason says nothing"]);
+    let counted = json(&["lake", "erase", "zoe", "--reason", "asked to be", "--dry-run"]);
+    assert_eq!((&counted["rows"], &counted["dry_run"]), (&serde_json::json!({"patients": 1}), &true.into()));
+    assert_eq!(json(&["lake", "erase", "zoe", "--reason", "asked to be"])["versions"], serde_json::json!([1, 2]));
+    assert_eq!(json(&["lake", "compact"])["unchanged"], true, "the store knows her, and the lake does not have her again");
+    assert_eq!(patients(&config), "{\"patient\":\"bob\"}\n{\"patient\":\"olu\"}\n");
+    assert_eq!(json(&["lake", "verify"])["findings"], serde_json::json!([]));
+    // who wears a device is not forgotten before it is taken off
+    done(&["device", "add", "olu-ox", "--patient", "olu", "--config", &config]);
+    refused(&["lake", "erase", "olu", "--reason", "asked to be", "--config", &config], 2, &["olu wears olu-ox", "vigil device assign"]);
+
     let other = install(&folder.join("other"), &[]);
     edit(Path::new(&other), &[("path = \"data/lake\"", &format!("path = \"{}\"", folder.join("data/lake").display()))]);
     refused(&["lake", "tables", "--config", &other], 3, &["belongs to installation", "lake.path"]);
