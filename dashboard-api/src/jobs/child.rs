@@ -18,6 +18,8 @@ use super::{File, Jobs, listing};
 /// Of what it says of itself, the last lines are kept.
 const LINES: usize = 20;
 const WATCH: Duration = Duration::from_secs(1);
+/// Others wait behind it.
+const LONGEST: Duration = Duration::from_secs(6 * 3600);
 
 pub(super) enum Ended {
     Done(Value, Vec<File>),
@@ -94,7 +96,7 @@ async fn listen(
     let _held = child.stdin.take();
     let mut lines = child.stderr.take().map(|said| BufReader::new(said).lines());
     let (mut last, mut result) = (VecDeque::new(), Value::Null);
-    let mut watch = tokio::time::interval(WATCH);
+    let (began, mut watch) = (tokio::time::Instant::now(), tokio::time::interval(WATCH));
     let status = loop {
         let line = async {
             match &mut lines {
@@ -107,6 +109,9 @@ async fn listen(
             () = cancel.cancelled() => return Err(Ended::Cancelled),
             () = stop.cancelled() => return Err(Ended::Stopped),
             _ = watch.tick() => {
+                if began.elapsed() > LONGEST {
+                    return Err(Ended::Failed("it was ended after six hours, because others wait behind it: ask for less at a time".to_owned()));
+                }
                 if let Some(free) = room(folder).filter(|free| *free < how.leave) {
                     let (free, leave) = (free >> 20, how.leave >> 20);
                     return Err(Ended::Failed(format!("it was ended: the disk has {free} MiB left, and {leave} are kept for readings (dashboard.jobs_leave); ask for less, or free some")));

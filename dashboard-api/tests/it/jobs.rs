@@ -85,7 +85,9 @@ async fn an_export_waits_for_another_administrator() {
     // nobody's name is the rule: what names people is for who may see them
     let named = json!({"project": "sepsis", "purpose": "a study", "profile": "identified"});
     problem(send(&site, &lu, Method::POST, "/api/v1/exports", named).await, StatusCode::FORBIDDEN).await;
-    problem(send(&site, &lu, Method::POST, "/api/v1/queries", json!({"sql": "SELECT 1"})).await, StatusCode::FORBIDDEN).await;
+    for hides_nobody in [json!({"sql": "SELECT 1"}), json!({"sql": "SELECT 1", "profile": "identified", "project": "sepsis"})] {
+        problem(send(&site, &lu, Method::POST, "/api/v1/queries", hides_nobody).await, StatusCode::FORBIDDEN).await;
+    }
     site.stop().await;
 }
 
