@@ -16,6 +16,7 @@ mod paging;
 mod refusals;
 mod rules;
 mod run;
+mod silence;
 mod smoke;
 mod test_mode;
 mod vendor;

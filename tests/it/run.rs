@@ -100,7 +100,7 @@ fn installation(config: &str) -> String {
     text["installation"].as_str().unwrap().to_owned()
 }
 
-fn open(folder: &Path, config: &str, kafka: Option<&str>, prefix: &str) -> Arc<dyn Journal> {
+pub fn open(folder: &Path, config: &str, kafka: Option<&str>, prefix: &str) -> Arc<dyn Journal> {
     let installation = installation(config);
     match kafka {
         None => Arc::new(EmbeddedJournal::open(&EmbeddedConfig::new(folder.join("data/journal.db"), installation, 4)).unwrap()),
